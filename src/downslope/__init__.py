@@ -1,0 +1,47 @@
+"""Downslope: the workbench for gradient descent."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from downslope.descent import InterruptedWarning, descend
+    from downslope.errors import DownslopeError, InputError
+    from downslope.grid import Grid, log_range
+    from downslope.problem import Problem
+    from downslope.runs import Run, Runs
+    from downslope.schedules import Schedule
+    from downslope.study import load
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Problem": "problem",
+    "Grid": "grid",
+    "log_range": "grid",
+    "Schedule": "schedules",
+    "descend": "descent",
+    "Runs": "runs",
+    "Run": "runs",
+    "load": "study",
+    "DownslopeError": "errors",
+    "InputError": "errors",
+    "InterruptedWarning": "descent",
+}
+
+__all__ = ["DownslopeError", "Grid", "InputError", "InterruptedWarning", "Problem", "Run", "Runs",
+           "Schedule", "descend", "load", "log_range"]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used, so that ``downslope --help`` needs no torch."""
+    if name in _WHERE:
+        value = getattr(import_module(f"downslope.{_WHERE[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'downslope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

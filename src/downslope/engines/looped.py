@@ -1,0 +1,359 @@
+"""One run after another through torch.optim itself: the reference, and the way for whatever is
+unusual. Where the model is small, runs are shared out over processes of one thread each."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn, optim
+
+from downslope.data import Rows
+from downslope.engines.layout import cells
+from downslope.engines.processes import shared_out
+from downslope.engines.work import Outcome, Recorder, Tick, Work, flags, handwritten_call, set_flags
+from downslope.errors import OptimizerError
+from downslope.objective import MODEL_PREFIX, Objective
+from downslope.optimizers import hyperparameters
+from downslope.problem import row_blocks
+from downslope.sampling import batches, epoch_order, torch_seed
+
+_SMALL = 2_000_000
+"""Parameters × rows of a batch below which a step is too short to share among threads."""
+
+_GATHERED = 2**22
+"""Numbers that are put in an epoch's order at once; more are gathered batch by batch."""
+
+CHUNK = 16
+"""Runs to a chunk, which is what a study saves at once."""
+
+
+def run(work: Work, tick: Tick) -> Outcome:
+    """Carry out the runs of `work`, each by itself."""
+    batch = 1 if work.problem.train is None else (work.group.batch_size or work.rows)
+    weights = sum(p.numel() for p in work.problem.template.parameters())
+    small = weights * min(batch, max(work.rows, 1)) < _SMALL
+    parts = [work.part(slice(run, run + 1)) for run in range(len(work))]
+    with _threads(1 if small else None):
+        outcomes = shared_out(
+            lambda place, told: _descend(parts[place], told),
+            len(parts),
+            tick,
+            worthwhile=small and work.problem.device.type == "cpu" and work.updates * len(work) > 10**4,
+        )
+    return _joined(outcomes)
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Set by the problem alone, so that a run's last bit does not depend on its company."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _joined(outcomes: list[Outcome]) -> Outcome:
+    joined: dict[str, Any] = {}
+    for name in (f.name for f in fields(Outcome)):
+        values = [getattr(outcome, name) for outcome in outcomes]
+        if isinstance(values[0], dict):
+            joined[name] = {key: torch.cat([v[key] for v in values]) for key in values[0]}
+        else:
+            joined[name] = None if values[0] is None else np.concatenate(values)
+    return Outcome(**joined)
+
+
+def _descend(work: Work, tick: Tick) -> Outcome:
+    """One run, from its start to its end."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch_seed(int(work.group.seed[0]), 0))
+        return _Descent(work, tick).descend()
+
+
+class _Descent:
+    """One run: a model, an optimizer, a scheduler, and what was seen of them."""
+
+    def __init__(self, work: Work, tick: Tick) -> None:
+        self.work, self.tick = work, tick
+        self.recorder = Recorder(work)
+        self.objective: Objective = work.objective(0)
+        self.flags = flags(self.objective)
+        named = dict(self.objective.named_parameters())
+        self.parameters = {n: named[MODEL_PREFIX + n] for n in work.problem.names}
+        self.buffers = list(self.objective.model.buffers())
+        self.store = _Store(list(self.parameters.values()), work.group.optimizer)
+        self.optimizer = self._make_optimizer()
+        schedule = work.options.schedule
+        per_epoch = schedule is not None and schedule.per == "epoch"
+        self.scheduler_gap = work.updates_per_epoch if per_epoch else 1
+        length = -(-work.updates // self.scheduler_gap)
+        self.scheduler = None if schedule is None else schedule.make(self.optimizer, length)
+        step = inspect.signature(self.optimizer.step).parameters.get("closure")
+        self.needs_closure = step is not None and step.default is inspect.Parameter.empty
+        self.seed = int(work.group.seed[0])
+        self.clip_norm = float(work.group.clip_norm[0])
+        self.norms = self.recorder.outcome.gradient_norm
+        self.losses = self.recorder.outcome.batch_loss
+        self.norm = self.first_loss = math.nan
+
+    def _make_optimizer(self) -> optim.Optimizer:
+        group, named = self.work.group, self.parameters
+        parts = cells(group, list(named))
+        groups = []
+        for cell in range(len(parts.patterns)):
+            members = [p for name, p in named.items() if parts.of[name] == cell]
+            groups.append({"params": members, **parts.settings(group, 0, cell)})
+        first = {name: value for name, value in groups[0].items() if name != "params"}
+        known = hyperparameters(group.optimizer)
+        arguments = first if known.open else {n: v for n, v in first.items() if n in known.defaults}
+        return group.optimizer(groups, **arguments)
+
+    def descend(self) -> Outcome:
+        work, recorder = self.work, self.recorder
+        limit, sign = math.inf, recorder.sign
+        self._record(0)
+        limit = float(recorder.limit[0])
+        at, next_record = work.record_at, 1
+        done = told = 0
+        alive = bool(recorder.alive[0])
+        draws = self._batches() if alive and work.updates else iter(())
+        for update, rows in enumerate(draws, start=1):
+            self.store.remember(self.buffers)
+            loss = self._step(update, rows)
+            if self.losses is not None:
+                self.losses[0, update - 1] = loss
+            fine = math.isfinite(loss) and sign * loss <= limit
+            if not fine or not self.store.finite():
+                recorder.diverge(recorder.alive.copy(), update)
+                self.store.bring_back(self.buffers)
+                done = update
+                break
+            if self.scheduler is not None and update % self.scheduler_gap == 0:
+                self._schedule(update)
+            done = update
+            if next_record < len(at) and update == at[next_record]:
+                self._record(next_record)
+                next_record += 1
+                self.tick(done - told, 0)
+                told = done
+                if not recorder.alive[0]:
+                    break
+            if update == work.updates:
+                break
+        self.tick(done - told, int(recorder.outcome.first_bad_step[0] >= 0))
+        return self._finish()
+
+    def _step(self, update: int, rows: Rows | None) -> float:
+        """One update; returns the batch's loss before it."""
+        if self.work.problem.random:
+            torch.manual_seed(torch_seed(self.seed, update))
+        optimizer, closure = self.optimizer, self._closure(rows)
+        if update > 1 and not self.needs_closure:
+            loss = closure()
+            optimizer.step()
+        else:
+            self.first_loss = math.nan
+            try:
+                if self.needs_closure:
+                    optimizer.step(self._remembered(closure))
+                    loss = torch.tensor(self.first_loss)
+                else:
+                    loss = closure()
+                    optimizer.step()
+            except (RuntimeError, ValueError) as error:
+                said = " ".join(str(error).split())
+                name = type(optimizer).__name__
+                raise OptimizerError(f"{name} cannot descend this problem: {said}") from error
+        if self.norms is not None:
+            self.norms[0, update - 1] = self.norm
+        return float(loss.item())
+
+    def _remembered(self, closure: Any) -> Any:
+        """The closure, noting the loss of its first call: the one before the update."""
+
+        def noted() -> Tensor:
+            loss: Tensor = closure()
+            if math.isnan(self.first_loss):
+                self.first_loss = float(loss.item())
+            return loss
+
+        return noted
+
+    def _closure(self, rows: Rows | None) -> Any:
+        gradient, parameters = self.work.options.gradient, self.parameters
+        bounded = self.norms is not None or self.clip_norm < math.inf
+
+        def closure() -> Tensor:
+            self.optimizer.zero_grad()
+            loss: Tensor = self.objective() if rows is None else self.objective(rows.x, rows.y)
+            if gradient is None:
+                loss.backward()
+            else:
+                data = () if rows is None else (rows.x, rows.y)
+                with torch.no_grad():
+                    made = handwritten_call(gradient, parameters, data)
+                for name, parameter in parameters.items():
+                    parameter.grad = made[name].to(parameter.dtype).clone()
+            if bounded:
+                norm = nn.utils.clip_grad_norm_(parameters.values(), self.clip_norm)
+                self.norm = float(norm)
+            return loss
+
+        return closure
+
+    def _schedule(self, update: int) -> None:
+        assert self.scheduler is not None
+        schedule, problem = self.work.options.schedule, self.work.problem
+        if schedule is not None and schedule.needs_loss:
+            self.scheduler.step(self._full_loss(problem.validation or problem.train))
+        else:
+            self.scheduler.step()
+
+    def _batches(self) -> Iterator[Rows | None]:
+        """The rows of each update, epoch after epoch, without end."""
+        work, rows, group = self.work, self.work.problem.train, self.work.group
+        if rows is None or work.full:
+            while True:
+                yield rows
+        if work.problem.loader is not None:
+            yield from _loader_batches(work, self.seed)
+            return
+        slices = batches(work.rows, group.batch_size or 1, work.problem.drop_last)
+        small = rows.x.numel() <= _GATHERED
+        epoch = 0
+        while True:
+            if group.order == "cyclic":
+                yield from (rows[part] for part in slices)
+                continue
+            order = torch.from_numpy(epoch_order(group.order, work.rows, self.seed, epoch))
+            if small:
+                ordered = rows[order]
+                yield from (ordered[part] for part in slices)
+            else:
+                yield from (rows[order[part]] for part in slices)
+            epoch += 1
+
+    def _record(self, record: int) -> None:
+        recorder, problem = self.recorder, self.work.problem
+        loss = validation = None
+        if recorder.wants_loss(record):
+            loss = np.array([self._full_loss(problem.train)])
+        if problem.validation is not None:
+            validation = np.array([self._full_loss(problem.validation)])
+        diverged = recorder.record(record, loss, validation)
+        if record and diverged[0]:
+            self.store.bring_back(self.buffers)
+        if recorder.outcome.path is not None and recorder.outcome.steps[0, record] >= 0:
+            for name, p in self.parameters.items():
+                if name not in recorder.outcome.path:
+                    shape = (1, len(self.work.record_at), *p.shape)
+                    recorder.outcome.path[name] = torch.full(shape, math.nan, dtype=p.dtype)
+                recorder.outcome.path[name][0, record] = p.detach().cpu()
+
+    def _full_loss(self, rows: Rows | None) -> float:
+        """The loss over all rows in evaluation mode."""
+        self.objective.eval()
+        try:
+            with torch.no_grad():
+                if rows is None:
+                    return float(self.objective().item())
+                blocks = row_blocks(self.work.problem, rows)
+                parts = (rows[block] for block, _ in blocks)
+                losses = [self.objective(part.x, part.y) for part in parts]
+                if len(losses) == 1:
+                    return float(losses[0].item())
+                weighed = [
+                    weight * loss for loss, (_, weight) in zip(losses, blocks, strict=True)
+                ]
+                total = torch.stack(weighed).to(torch.float64).sum()
+                return float(total.to(losses[0].dtype).item())
+        finally:
+            set_flags(self.objective, self.flags)
+
+    def _finish(self) -> Outcome:
+        out = self.recorder.outcome
+        out.parameters = {n: p.detach().cpu()[None].clone() for n, p in self.parameters.items()}
+        out.buffers = {
+            n: b.detach().cpu()[None].clone() for n, b in self.objective.model.named_buffers()
+        }
+        return out
+
+
+def _loader_batches(work: Work, seed: int) -> Iterator[Rows]:
+    """Batches as the user's own DataLoader draws them, from generators set anew for each run."""
+    loader = work.problem.loader
+    generators = [
+        g for g in (loader.generator, getattr(loader.sampler, "generator", None)) if g is not None
+    ]
+    states = [g.get_state() for g in generators]
+    problem = work.problem
+    try:
+        epoch = 0
+        while True:
+            torch.manual_seed(torch_seed(seed, epoch))
+            for g in generators:
+                g.manual_seed(torch_seed(seed, epoch))
+            for batch in loader:
+                pair = batch if isinstance(batch, list | tuple) else (batch,)
+                rows = Rows(pair[0], pair[1] if len(pair) > 1 else None)
+                yield rows.to(device=problem.device, dtype=problem.dtype)
+            epoch += 1
+    finally:
+        for g, state in zip(generators, states, strict=True):
+            g.set_state(state)
+
+
+class _Store:
+    """All parameters in one piece of memory, so that looking at them costs one call.
+
+    An optimizer of the user's own may put other tensors in the parameters' place, so for those
+    each parameter is looked at by itself.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], optimizer: type[optim.Optimizer]) -> None:
+        self.parameters = parameters
+        self.one_piece = optimizer.__module__.startswith("torch.optim")
+        if self.one_piece:
+            self.flat = torch.cat([p.detach().reshape(-1) for p in parameters])
+            place = 0
+            for p in parameters:
+                p.data = self.flat[place : place + p.numel()].view(p.shape)
+                place += p.numel()
+            self.before = self.flat.clone()
+        self.pieces_before: list[Tensor] = []
+        self.buffers_before: list[Tensor] = []
+
+    def remember(self, buffers: list[Tensor]) -> None:
+        """Keep the parameters and buffers as they are before an update."""
+        if self.one_piece:
+            self.before.copy_(self.flat)
+        else:
+            self.pieces_before = [p.detach().clone() for p in self.parameters]
+        if buffers:
+            self.buffers_before = [b.clone() for b in buffers]
+
+    def bring_back(self, buffers: list[Tensor]) -> None:
+        """Undo the update."""
+        with torch.no_grad():
+            if self.one_piece:
+                self.flat.copy_(self.before)
+            else:
+                for p, before in zip(self.parameters, self.pieces_before, strict=True):
+                    p.copy_(before)
+            for buffer, kept in zip(buffers, self.buffers_before, strict=True):
+                buffer.copy_(kept)
+
+    def finite(self) -> bool:
+        """Whether every parameter is a finite number."""
+        if self.one_piece:
+            return math.isfinite(torch.linalg.vector_norm(self.flat, math.inf).item())
+        return all(bool(torch.isfinite(p).all()) for p in self.parameters)

@@ -1,0 +1,98 @@
+"""A gradient written by hand, checked against autograd before it is trusted."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from downslope.engines.work import Handwritten, handwritten_call
+from downslope.errors import ProblemError, listed, nearest
+from downslope.objective import MODEL_PREFIX
+from downslope.problem import Problem
+
+TOLERANCE = 1e-6
+"""Relative difference allowed in float64, where rounding is 1e-16."""
+
+
+def check_gradient(problem: Problem, gradient: Handwritten) -> None:
+    """Compare with autograd in float64, at the start and at a point beside it.
+
+    A start such as zero may hide a wrong term, the second point shows it.
+
+    Raises:
+        ProblemError: if it fails, lacks a parameter, has another shape, or differs; the message
+            names the parameter and the size of the difference.
+    """
+    if problem.kind != "function":
+        raise ProblemError("gradient= is for functions of loose tensors; a module has autograd's")
+    _check_arguments(problem, gradient)
+    exact = problem.to(dtype=torch.float64)
+    data = _data(exact)
+    for shift in (0.0, 0.1):
+        objective = exact.fresh(0)
+        generator = torch.Generator().manual_seed(0)
+        parameters = {
+            n.removeprefix(MODEL_PREFIX): p for n, p in objective.named_parameters()
+        }
+        with torch.no_grad():
+            for p in parameters.values():
+                p.add_(shift * (1 + p.abs()) * torch.rand(p.shape, generator=generator).to(p))
+        wanted = torch.autograd.grad(objective(*data), list(parameters.values()), allow_unused=True)
+        made = _made(gradient, {n: p.detach() for n, p in parameters.items()}, data)
+        for (name, p), right in zip(parameters.items(), wanted, strict=True):
+            _compare(name, made.get(name), torch.zeros_like(p) if right is None else right)
+
+
+def _compare(name: str, given: Any, right: Tensor) -> None:
+    if given is None:
+        raise ProblemError(f"the gradient by hand has none for parameter {name!r}")
+    given = torch.as_tensor(given, dtype=right.dtype)
+    if given.shape != right.shape:
+        raise ProblemError(
+            f"the gradient by hand of parameter {name!r} has shape {tuple(given.shape)}, "
+            f"the parameter {tuple(right.shape)}"
+        )
+    difference = float((given - right).abs().max())
+    size = float(right.abs().max())
+    if not difference <= TOLERANCE * max(size, 1.0):
+        raise ProblemError(
+            f"the gradient by hand of parameter {name!r} differs from autograd's by "
+            f"{difference:.6g} (autograd's largest element is {size:.6g})"
+        )
+
+
+def _made(gradient: Handwritten, parameters: Mapping[str, Tensor], data: Any) -> dict[str, Tensor]:
+    try:
+        return handwritten_call(gradient, parameters, data)
+    except Exception as error:  # whatever the user's function raises
+        said = " ".join(str(error).split())
+        raise ProblemError(
+            f"the gradient by hand fails with {type(error).__name__}: {said}"
+        ) from error
+
+
+def _check_arguments(problem: Problem, gradient: Handwritten) -> None:
+    given = [*problem.names, *(["x", "y"] if problem.train is not None else [])]
+    taken = list(inspect.signature(gradient).parameters.values())
+    if any(a.kind is a.VAR_KEYWORD for a in taken):
+        return
+    unknown = [a.name for a in taken if a.name not in given and a.default is a.empty]
+    missing = [name for name in given if name not in [a.name for a in taken]]
+    if unknown or missing:
+        names = [a.name for a in taken]
+        hint = nearest(unknown[0], missing) if unknown and missing else ""
+        raise ProblemError(
+            f"the gradient by hand must take {listed(given)}, it takes "
+            f"{listed(names) or 'nothing'}{hint}"
+        )
+
+
+def _data(problem: Problem) -> tuple[Tensor, ...]:
+    rows = problem.train
+    if rows is None:
+        return ()
+    return (rows.x,) if rows.y is None else (rows.x, rows.y)

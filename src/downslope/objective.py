@@ -1,0 +1,161 @@
+"""One differentiable program for every kind of problem: a module whose call gives the loss.
+
+A function becomes a module too, so that engines meet only one kind of thing.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from downslope.errors import ProblemError
+from downslope.losses import Loss
+
+MODEL_PREFIX = "model."
+
+
+class Function(nn.Module):
+    """A plain function of loose tensors, its arguments as parameters.
+
+    Args:
+        function: called as ``function(x, **parameters)``, or with one positional parameter
+            where the start was not a dict.
+        start: parameter name to starting value.
+        positional: the parameter is the function's only one, given by position.
+    """
+
+    def __init__(
+        self, function: Callable[..., Tensor], start: Mapping[str, Tensor], positional: bool
+    ) -> None:
+        super().__init__()
+        self.function = function
+        self.positional = positional
+        for name, value in start.items():
+            try:
+                self.register_parameter(name, nn.Parameter(value.clone()))
+            except (KeyError, TypeError) as error:
+                raise ProblemError(f"a parameter cannot be named {name!r}") from error
+        self.names = tuple(start)
+
+    def forward(self, *x: Tensor) -> Tensor:
+        if self.positional:
+            return self.function(*x, getattr(self, self.names[0]))
+        return self.function(*x, **{name: getattr(self, name) for name in self.names})
+
+
+class Objective(nn.Module):
+    """The loss of a batch as a function of the model's parameters.
+
+    ``objective(x, y)`` is the loss of rows; ``objective()`` the value of a function without data.
+    The model is `objective.model`; every name of a parameter or buffer inside it starts with
+    "model.".
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss | None = None,
+        objective: Callable[[nn.Module, Tensor, Tensor | None], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.objective = objective
+
+    def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+        if self.objective is not None:
+            assert x is not None
+            value = self.objective(self.model, x, y)
+        elif self.loss is None:
+            value = self.model()
+        else:
+            assert y is not None
+            value = self.loss(self.model(x), y)
+        if isinstance(value, Tensor) and value.ndim and value.numel() == 1:
+            return value.reshape(())
+        return value
+
+    def copied(self) -> Objective:
+        """A copy that shares nothing with this one but the user's own functions."""
+        model = copy.deepcopy(self.model)
+        loss = copy.deepcopy(self.loss) if isinstance(self.loss, nn.Module) else self.loss
+        twin = Objective(model, loss, self.objective)
+        twin.training = self.training
+        return twin
+
+
+def start_values(
+    function: Callable[..., Any], start: Any, takes_data: bool
+) -> tuple[dict[str, Tensor], bool]:
+    """Starting values by parameter name, and whether the one parameter goes by position.
+
+    A dict gives the function's keyword arguments; a number or sequence its one argument.
+    """
+    if isinstance(start, Mapping):
+        if not start:
+            raise ProblemError("start is empty; give each parameter a starting value")
+        values = {str(name): _start_value(name, value) for name, value in start.items()}
+        _check_arguments(function, list(values), takes_data)
+        positional = False
+    else:
+        values = {_argument_name(function, takes_data): _start_value("start", start)}
+        positional = True
+    dtypes = {value.dtype for value in values.values()}
+    if len(dtypes) > 1:
+        raise ProblemError(f"the starting values differ in dtype: {sorted(map(str, dtypes))}")
+    return values, positional
+
+
+def _start_value(name: Any, value: Any) -> Tensor:
+    if isinstance(value, Tensor) and value.is_floating_point():
+        return value.detach().clone()
+    try:
+        array = np.asarray(value.detach() if isinstance(value, Tensor) else value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ProblemError(f"start {name!r} must be numbers, got {value!r}") from error
+    return torch.tensor(array, dtype=torch.get_default_dtype())
+
+
+def _arguments(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some functions written in C tell nothing
+        return None
+
+
+def _argument_name(function: Callable[..., Any], takes_data: bool) -> str:
+    arguments = _arguments(function)
+    if arguments is None:
+        return "x"
+    place = 1 if takes_data else 0
+    required = [a for a in arguments if a.default is a.empty or arguments.index(a) <= place]
+    if len(required) != place + 1:
+        raise ProblemError(
+            f"the function takes {len(required) - place} parameters "
+            f"({', '.join(a.name for a in required[place:])}) but start is a single value: "
+            "give start as a dict, a value for each"
+        )
+    return required[place].name
+
+
+def _check_arguments(function: Callable[..., Any], names: list[str], takes_data: bool) -> None:
+    arguments = _arguments(function)
+    if arguments is None or any(a.kind is a.VAR_KEYWORD for a in arguments):
+        return
+    known = [a.name for a in arguments[1 if takes_data else 0 :]]
+    unknown = [name for name in names if name not in known]
+    missing = [
+        a.name
+        for a in arguments[1 if takes_data else 0 :]
+        if a.default is a.empty and a.name not in names
+    ]
+    if unknown or missing:
+        raise ProblemError(
+            f"start gives {', '.join(names)} but the function takes {', '.join(known) or 'nothing'}"
+        )

@@ -1,0 +1,115 @@
+"""What a call of `descend` amounts to: groups of runs, an engine for each, and chunks to carry out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from downslope.engines import looped, stacked
+from downslope.engines.work import Options, Outcome, Start, Tick, Work
+from downslope.errors import EngineError, nearest
+from downslope.grid import Group
+from downslope.problem import Problem
+
+ENGINES = ("auto", "looped", "stacked")
+FEW_RUNS = 4
+"""Below this many runs side by side, `auto` takes `looped`: stacking would not pay."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Runs carried out together: part `rows` of group number `group`, by `engine`."""
+
+    group: int
+    rows: slice
+    engine: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that decides what the runs will be, fixed before the first of them.
+
+    The chunks depend on what was asked alone, so that a study that is resumed, and a run that is
+    replayed, meet the very same ones.
+
+    Attributes:
+        reasons: for each group, why its engine was taken.
+        unknown: what a study on disk cannot hold, so that its runs cannot be computed again.
+    """
+
+    problem: Problem
+    options: Options
+    starts: tuple[Start | None, ...]
+    groups: tuple[Group, ...]
+    chunks: tuple[Chunk, ...]
+    reasons: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> int:
+        """How many runs there are."""
+        return sum(map(len, self.groups))
+
+    def work(self, chunk: Chunk) -> Work:
+        """A chunk as an engine takes it."""
+        group = self.groups[chunk.group].part(chunk.rows)
+        return Work(self.problem, group, self.options, self.starts)
+
+    def carry_out(self, chunk: Chunk, tick: Tick = lambda updates, diverged: None) -> Outcome:
+        """The outcome of a chunk's runs, in the order of their group."""
+        engine = {"looped": looped.run, "stacked": stacked.run}[chunk.engine]
+        return engine(self.work(chunk), tick)
+
+    def index(self, chunk: Chunk) -> NDArray[np.int64]:
+        """The run numbers of a chunk."""
+        return self.groups[chunk.group].index[chunk.rows]
+
+
+def make_plan(
+    problem: Problem,
+    options: Options,
+    starts: Sequence[Start | None],
+    groups: Sequence[Group],
+    engine: str,
+) -> Plan:
+    """Choose engines and cut the groups into chunks.
+
+    `auto` takes `stacked` where it can serve and at least `FEW_RUNS` runs fit side by side,
+    else `looped`.
+
+    Raises:
+        EngineError: if the engine asked for cannot serve, with the reason.
+    """
+    if engine not in ENGINES:
+        hint = nearest(str(engine), ENGINES)
+        raise EngineError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}{hint}")
+    chunks: list[Chunk] = []
+    reasons = []
+    for number, group in enumerate(groups):
+        work = Work(problem, group, options, tuple(starts))
+        chosen, size, reason = _choose(work, engine)
+        reasons.append(reason)
+        parts = -(-len(group) // size)
+        even = -(-len(group) // parts)  # equal chunks share their traced programs
+        for first in range(0, len(group), even):
+            chunks.append(Chunk(number, slice(first, min(first + even, len(group))), chosen))
+    return Plan(problem, options, tuple(starts), tuple(groups), tuple(chunks), tuple(reasons))
+
+
+def _choose(work: Work, engine: str) -> tuple[str, int, str]:
+    if engine == "looped":
+        return "looped", looped.CHUNK, "asked for"
+    if engine == "auto" and len(work) < FEW_RUNS:
+        return "looped", looped.CHUNK, f"fewer than {FEW_RUNS} runs share their settings' kind"
+    reason = stacked.why_not(work)
+    if reason is not None:
+        if engine == "stacked":
+            raise EngineError(f"engine 'stacked' cannot serve: {reason}")
+        return "looped", looped.CHUNK, reason
+    size = stacked.chunk_size(work)
+    if engine == "auto" and size < FEW_RUNS:
+        return "looped", looped.CHUNK, "the model is too large for stacking runs to pay"
+    return "stacked", size, "asked for" if engine == "stacked" else "it serves, and is faster"

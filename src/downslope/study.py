@@ -1,0 +1,401 @@
+"""Runs on disk: a folder of Parquet shards, each there whole or not at all, that can be resumed.
+
+``study.json`` says what was asked and of which problem; ``runs-00000.parquet`` and so on hold a
+chunk of runs each; ``model.safetensors`` (with ``schema.json``, for a table) holds the best run's
+model. Nothing in it is code.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from downslope import __version__, fingerprint
+from downslope.engines.work import Options, Outcome, Status
+from downslope.errors import DownslopeError, StudyError, listed
+from downslope.folder import TEMPORARY, Lock, write_json, write_whole
+from downslope.grid import Group
+from downslope.optimizers import hyperparameters, optimizer_by_name
+from downslope.plan import Chunk, Plan
+from downslope.problem import Problem, with_validation
+from downslope.runs import Runs, assemble, settings_table
+
+FORMAT = 1
+_LISTS = ("steps", "loss", "validation_loss", "batch_loss", "gradient_norm")
+_NAMED = ("parameters", "buffers", "path")
+
+
+class Study:
+    """A study's folder, held for writing."""
+
+    def __init__(self, folder: Path, plan: Plan, lock: Lock) -> None:
+        self.folder, self.plan, self.lock = folder, plan, lock
+        self.settings = settings_table(plan)
+
+    @classmethod
+    def open(cls, folder: str | Path, plan: Plan) -> Study:
+        """Make the folder, or take it up again where the same was asked of the same problem.
+
+        Raises:
+            StudyError: if it holds something else, and what differs.
+            StudyLockedError: if another process is writing to it.
+        """
+        path = Path(folder)
+        if path.exists() and not path.is_dir():
+            raise StudyError(f"study {str(folder)!r} is a file, it must be a folder")
+        begun = (path / "study.json").exists()
+        if path.is_dir() and not begun and any(p.name != "study.lock" for p in path.iterdir()):
+            raise StudyError(
+                f"folder {str(folder)!r} holds other files and is no study: give a new folder"
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StudyError(f"cannot make {str(folder)!r}: {error.strerror or error}") from error
+        lock = Lock(path / "study.lock")
+        try:
+            study = cls(path, plan, lock)
+            for left in path.glob(f"*{TEMPORARY}"):
+                left.unlink()
+            if (path / "study.json").exists():
+                study._check()
+            else:
+                write_json(path / "study.json", study._described())
+        except BaseException:
+            lock.release()
+            raise
+        return study
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+    def finished(self) -> dict[int, Outcome]:
+        """The chunks that are on disk, by their place in the plan."""
+        shapes = _shapes(self._described())
+        return {
+            place: _outcome(_read(path), shapes)
+            for place, path in _shards(self.folder).items()
+            if place < len(self.plan.chunks)
+        }
+
+    def write(self, place: int, chunk: Chunk, outcome: Outcome) -> None:
+        """Put a chunk's runs on disk."""
+        settings = self.settings[self.plan.index(chunk)]
+        frame = _frame(settings, outcome)
+        path = self.folder / f"runs-{place:05d}.parquet"
+        write_whole(path, lambda temporary: frame.write_parquet(temporary))
+
+    def finish(self, runs: Runs) -> None:
+        """Put the best run's model beside the runs."""
+        if np.isfinite(runs.score).any():
+            write_model(self.folder, runs)
+
+    def _described(self) -> dict[str, Any]:
+        plan = self.plan
+        return {
+            "format": FORMAT,
+            "versions": _versions(),
+            "runs": plan.runs,
+            "shapes": {
+                "parameters": {n: list(s) for n, s in plan.problem.shapes.items()},
+                "buffers": {
+                    n: list(b.shape) for n, b in plan.problem.template.model.named_buffers()
+                },
+            },
+            "dtype": str(plan.problem.dtype).removeprefix("torch."),
+            "options": fingerprint.of_options(plan.options),
+            "starts": len(plan.starts) if plan.starts != (None,) else 0,
+            "chunks": [[c.group, c.rows.start, c.rows.stop, c.engine] for c in plan.chunks],
+            "fingerprint": {
+                **fingerprint.of_problem(plan.problem, plan.options),
+                "settings": fingerprint.text_hash(self.settings.drop("engine").write_json()),
+                "starts": fingerprint.text_hash(repr(plan.starts)),
+            },
+        }
+
+    def _check(self) -> None:
+        found, wanted = read_description(self.folder), self._described()
+        # Through JSON, so that tuples and lists compare alike.
+        wanted = json.loads(json.dumps(wanted))
+        same_torch = found["versions"]["torch"] == wanted["versions"]["torch"]
+        differing = fingerprint.differing(
+            {**wanted["fingerprint"], "chunks": wanted["chunks"]},
+            {**found["fingerprint"], "chunks": found["chunks"]},
+            same_torch,
+        )
+        if differing and differing != [fingerprint.PARTS["chunks"]]:
+            differing = [d for d in differing if d != fingerprint.PARTS["chunks"]]
+        options = [n for n, v in wanted["options"].items() if v != found["options"].get(n)]
+        if options:
+            differing.append(f"the options {listed(options)}")
+        if wanted["fingerprint"]["starts"] != found["fingerprint"].get("starts"):
+            differing.append("the starts given")
+        if differing:
+            raise StudyError(
+                f"study {str(self.folder)!r} is of something else: {listed(differing)} differ; "
+                "give another folder, or ask for the same again"
+            )
+
+
+def load(folder: str | Path, problem: Problem | None = None) -> Runs:
+    """Read a study's runs.
+
+    Args:
+        folder: where `descend(study=…)`, `Runs.save` or ``downslope fit`` wrote them.
+        problem: the same problem, for models, predictions and replays; without it the numbers.
+
+    Raises:
+        StudyError: if there is no study, or it is of another problem.
+
+    >>> load("nowhere")
+    Traceback (most recent call last):
+    downslope.errors.StudyError: there is no study at 'nowhere'
+    """
+    path = Path(folder)
+    description = read_description(path)
+    frames = {place: _read(shard) for place, shard in _shards(path).items()}
+    if not frames:
+        raise StudyError(f"study {str(folder)!r} holds no finished runs yet")
+    shapes = _shapes(description)
+    parts = [(f["run"].to_numpy(), _outcome(f, shapes)) for f in frames.values()]
+    missing = description["runs"] - sum(len(index) for index, _ in parts)
+    settings = pl.concat([_settings(f) for f in frames.values()], how="diagonal_relaxed")
+    plan = None if problem is None else _plan(path, description, problem, frames)
+    runs = assemble(settings.sort("run"), parts, plan)
+    return replace(runs, interrupted=missing)
+
+
+def save(runs: Runs, folder: str | Path) -> None:
+    """Write finished runs as a study.
+
+    Raises:
+        DownslopeError: if they are a part of what was carried out, or have no problem.
+    """
+    if runs.plan is None or len(runs) != runs.plan.runs:
+        raise DownslopeError(
+            "only the runs of a whole call of descend can be saved, with their problem; "
+            f"these are {len(runs)} of them: save the whole, and select after loading"
+        )
+    with Study.open(folder, runs.plan) as study:
+        for place, chunk in enumerate(runs.plan.chunks):
+            study.write(place, chunk, _outcome_of(runs[runs.plan.index(chunk)]))
+        study.finish(runs)
+
+
+def write_model(folder: Path, runs: Runs) -> None:
+    """The best run's parameters and buffers, as safetensors."""
+    from safetensors.torch import save_file
+
+    best = runs.best
+    state = {name: value.contiguous() for name, value in best.state.items()}
+    about = {"run": str(best.number), "downslope": __version__}
+    write_whole(folder / "model.safetensors", lambda path: save_file(state, path, about))
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """``study.json``.
+
+    Raises:
+        StudyError: if there is none, or it cannot be read.
+    """
+    try:
+        found: dict[str, Any] = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StudyError(f"there is no study at {str(folder)!r}") from error
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{str(folder / 'study.json')!r} cannot be read: {error}") from error
+    if found.get("format") != FORMAT:
+        raise StudyError(
+            f"study {str(folder)!r} has format {found.get('format')!r}, this version reads {FORMAT}"
+        )
+    return found
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "downslope": __version__,
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
+        "polars": pl.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _shards(folder: Path) -> dict[int, Path]:
+    return {int(p.stem.split("-")[1]): p for p in sorted(folder.glob("runs-*.parquet"))}
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        said = " ".join(str(error).split())
+        raise StudyError(
+            f"{str(path)!r} is damaged ({said[:100]}): remove it to compute its runs again"
+        ) from error
+
+
+def _shapes(description: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
+    shapes = description["shapes"]
+    named = {kind: {n: tuple(s) for n, s in shapes[kind].items()} for kind in shapes}
+    return {**named, "path": named["parameters"]}
+
+
+def _frame(settings: pl.DataFrame, outcome: Outcome) -> pl.DataFrame:
+    """A chunk as a table: settings, what happened, and records and parameters as lists."""
+    columns: dict[str, pl.Series] = {
+        "status": pl.Series([Status(s).name for s in outcome.status]),
+        "first_bad_step": pl.Series(outcome.first_bad_step).replace(-1, None),
+        "steps_done": pl.Series(outcome.steps_done),
+    }
+    for name in _LISTS:
+        if (values := getattr(outcome, name)) is not None:
+            columns[name] = _lists(values)
+    for kind in _NAMED:
+        for name, tensor in (getattr(outcome, kind) or {}).items():
+            columns[f"{kind}.{name}"] = _lists(_numpy(tensor.reshape(len(tensor), -1)))
+    return settings.with_columns([s.alias(name) for name, s in columns.items()])
+
+
+def _numpy(tensor: Tensor) -> NDArray[Any]:
+    return (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy()
+
+
+def _lists(values: NDArray[Any]) -> pl.Series:
+    inner = pl.Series(values[:0].reshape(-1)).dtype
+    if not values.shape[1]:
+        return pl.Series([[]] * len(values), dtype=pl.List(inner))
+    return pl.Series(np.ascontiguousarray(values)).cast(pl.List(inner))
+
+
+def _array(series: pl.Series, shape: tuple[int, ...]) -> NDArray[Any]:
+    flat = series.explode(empty_as_null=False).to_numpy()
+    return np.array(flat).reshape(len(series), *shape)
+
+
+def _settings(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.select(frame.columns[: frame.columns.index("status")])
+
+
+def _outcome(frame: pl.DataFrame, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Outcome:
+    by_name = {s.name: n for n, s in ((s.value, s) for s in Status)}
+    values: dict[str, Any] = {
+        "status": np.array([by_name[s] for s in frame["status"]], dtype=np.int8),
+        "first_bad_step": frame["first_bad_step"].fill_null(-1).to_numpy().astype(np.int64),
+        "steps_done": frame["steps_done"].to_numpy(),
+    }
+    for name in _LISTS:
+        values[name] = _array(frame[name], (-1,)) if name in frame.columns else None
+    for kind in _NAMED:
+        found = {n: f"{kind}.{n}" for n in shapes[kind] if f"{kind}.{n}" in frame.columns}
+        lead = (-1,) if kind == "path" else ()
+        values[kind] = {
+            n: torch.from_numpy(_array(frame[column], (*lead, *shapes[kind][n])))
+            for n, column in found.items()
+        }
+    if not any(c.startswith("path.") for c in frame.columns):
+        values["path"] = None
+    return Outcome(**values)
+
+
+def _outcome_of(runs: Runs) -> Outcome:
+    """The other way: runs as the outcome they were made of."""
+    return Outcome(
+        **{name: getattr(runs, name) for name in ("status", "first_bad_step", "steps_done", *_LISTS)},
+        **{kind: getattr(runs, kind) for kind in _NAMED},
+    )
+
+
+def _plan(
+    folder: Path, description: Mapping[str, Any], problem: Problem, frames: Mapping[int, pl.DataFrame]
+) -> Plan:
+    """What was asked, from the study and the problem, for replays of its runs."""
+    said = description["options"]
+    problem = problem.to(dtype=getattr(torch, description["dtype"]))
+    unknown = []
+    if said["validation"] is not None:
+        problem = with_validation(problem, said["validation"])
+    options = Options(
+        **{n: said[n] for n in ("updates", "epochs", "every", "tolerance", "patience", "divergence")},
+        keep=frozenset(said["keep"]),
+        schedule=fingerprint.schedule_from(said["schedule"]),
+        validation=said["validation"],
+    )
+    wanted = fingerprint.of_problem(problem, options)
+    if said["gradient"] is not None:
+        unknown.append("the gradient by hand")
+        del wanted["program"]
+    if said["schedule"] is not None and options.schedule is None:
+        unknown.append("the schedule")
+    if description["starts"]:
+        unknown.append("the starts given to descend")
+    if wanted["validation"] != description["fingerprint"]["validation"]:
+        unknown.append("the validation rows")
+        del wanted["validation"]
+    same_torch = description["versions"]["torch"] == str(torch.__version__)
+    if differing := fingerprint.differing(wanted, description["fingerprint"], same_torch):
+        raise StudyError(
+            f"study {str(folder)!r} is of another problem: {listed(differing)} differ"
+        )
+    groups, chunks = [], []
+    for number, frame in enumerate(frames.values()):
+        try:
+            groups.append(_group(_settings(frame)))
+        except DownslopeError:
+            unknown.append(f"the class {frame['optimizer'][0]}")
+            continue
+        chunks.append(Chunk(number, slice(0, frame.height), frame["engine"][0]))
+    return Plan(problem, options, (None,), tuple(groups), tuple(chunks), (), tuple(dict.fromkeys(unknown)))
+
+
+def _group(settings: pl.DataFrame) -> Group:
+    """A chunk's runs as they were asked for."""
+    optimizer = optimizer_by_name(settings["optimizer"][0])
+    numbers: dict[str, NDArray[Any]] = {}
+    patterned: dict[str, dict[str, NDArray[Any]]] = {}
+    switches: dict[str, Any] = {}
+    for name in settings.columns:
+        base, bracket, pattern = name.partition("[")
+        if base not in hyperparameters(optimizer).defaults:
+            continue
+        column = settings[name]
+        if isinstance(column.dtype, pl.List):
+            numbers[name] = _array(column, (-1,))
+        elif column.dtype.is_numeric() and not column.has_nulls():
+            if bracket:
+                patterned.setdefault(base, {})[pattern[:-1]] = column.to_numpy()
+            else:
+                numbers[name] = column.to_numpy()
+        elif not bracket:
+            value, default = column[0], hyperparameters(optimizer).defaults[name]
+            written = isinstance(value, str) and isinstance(default, tuple)
+            switches[name] = ast.literal_eval(value) if written else value
+    size = settings["batch_size"][0]
+    runs = settings.height
+    clips = "clip_norm" in settings.columns
+    return Group(
+        optimizer=optimizer,
+        switches=switches,
+        numbers=numbers,
+        patterned=patterned,
+        batch_size=None if size == "full" else int(size),
+        order=settings["order"][0],
+        index=settings["run"].to_numpy(),
+        start=np.zeros(runs, dtype=np.int64),
+        seed=settings["seed"].to_numpy(),
+        clip_norm=settings["clip_norm"].to_numpy() if clips else np.full(runs, np.inf),
+    )

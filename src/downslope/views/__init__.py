@@ -1,0 +1,1 @@
+"""Pictures and tables: plain data in, picture out."""
