@@ -48,6 +48,13 @@ class Rows:
         return Rows(moved(self.x), None if self.y is None else moved(self.y))
 
 
+def tensors(rows: Rows | None) -> tuple[Tensor, ...]:
+    """The tensors of some rows: none, inputs alone, or inputs and targets."""
+    if rows is None:
+        return ()
+    return (rows.x,) if rows.y is None else (rows.x, rows.y)
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """Rows and how whoever gave them wanted them drawn.
@@ -98,9 +105,7 @@ def _from_dataframe(values: Any, what: str) -> np.ndarray[Any, Any]:
         return np.asarray(frame.to_numpy())
     if hasattr(values, "__array__"):
         return np.asarray(values)
-    raise ProblemError(
-        f"{what} must be a tensor, array or dataframe, got {type(values).__name__}"
-    )
+    raise ProblemError(f"{what} must be a tensor, array or dataframe, got {type(values).__name__}")
 
 
 def read_rows(X: Any, y: Any) -> Source:

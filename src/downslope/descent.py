@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -274,7 +274,8 @@ def _try_schedule(work: Work) -> None:
     if work.options.schedule is not None:
         settings = cells(work.group, work.problem.names).settings(work.group, 0, 0)
         parameter = torch.zeros(1, 1, requires_grad=True)
-        optimizer = work.group.optimizer([{"params": [parameter], **settings}])
+        make: Callable[..., optim.Optimizer] = work.group.optimizer
+        optimizer = make([{"params": [parameter], **settings}])
         work.options.schedule.make(optimizer, max(work.updates, 1))
 
 

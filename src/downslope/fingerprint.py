@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from downslope.data import Rows
-from downslope.engines.program import NotStackable, Programs
+from downslope.engines.program import NotStackableError, Programs
 from downslope.engines.work import Options
 from downslope.objective import Function
 from downslope.problem import Problem
@@ -102,9 +102,7 @@ def described(thing: Any) -> str | None:
         return None
     if isinstance(thing, nn.Module):
         buffers = "".join(f" {name} {_hash([b])}" for name, b in thing.named_buffers())
-        values = {
-            n: v for n, v in vars(thing).items() if isinstance(v, int | float | str | bool)
-        }
+        values = {n: v for n, v in vars(thing).items() if isinstance(v, int | float | str | bool)}
         return f"{type(thing).__qualname__} {sorted(values.items())}{buffers}"
     return str(getattr(thing, "__qualname__", type(thing).__qualname__))
 
@@ -119,7 +117,7 @@ def _program(problem: Problem, options: Options) -> list[Any]:
         graph = Programs(problem, options.gradient).graph(
             None if problem.train is None else problem.train[:2]
         )
-    except NotStackable:
+    except NotStackableError:
         model = problem.template.model
         function = described(model.function) if isinstance(model, Function) else None
         return [str(model), function]

@@ -87,7 +87,8 @@ class Grid:
         if len(names) > 1:
             differing = sorted(frozenset.union(*names) - frozenset.intersection(*names))
             raise InputError(
-                f"the rows of Grid.of must set the same names, but only some set {listed(differing)}"
+                "the rows of Grid.of must set the same names, but only some set "
+                f"{listed(differing)}"
             )
         grid.rows = tuple(MappingProxyType(dict(row)) for row in rows)
         return grid
@@ -204,9 +205,7 @@ def check_settings(
                 for value in values:
                     check_values(grid.optimizer, {**first, name: value}, parameters)
             for combination in islice(product(*tried.values()), _TRIED):
-                check_values(
-                    grid.optimizer, dict(zip(tried, combination, strict=True)), parameters
-                )
+                check_values(grid.optimizer, dict(zip(tried, combination, strict=True)), parameters)
 
 
 _TRIED = 512
@@ -221,10 +220,12 @@ def _extremes(name: str, values: Any) -> list[Any]:
         many = list(values) if isinstance(values, Iterable) else None
     if many is None:
         return [values]
+    if not many:
+        raise InputError(f"{name} is an empty list; give at least one value")
     if len(many) > 8 and all(is_number(v) for v in many):
         array = np.asarray([float(v) for v in many])
         return [many[int(array.argmin())], many[int(array.argmax())]]  # NaN counts as both
-    return many or [None]
+    return many
 
 
 def _dimensions(grid: Grid, shared: Mapping[str, Any], starts: int) -> list[Dimension]:
@@ -364,9 +365,7 @@ def _group(
 
 def _splits(name: str, values: Sequence[Any]) -> bool:
     """Whether a column's values must be equal within a group."""
-    return name in ("batch_size", "order") or (
-        name not in RUN_SETTINGS and not _is_numeric(values)
-    )
+    return name in ("batch_size", "order") or (name not in RUN_SETTINGS and not _is_numeric(values))
 
 
 def _is_numeric(values: Sequence[Any]) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from downslope.data import tensors
 from downslope.engines.work import Handwritten, handwritten_call
 from downslope.errors import ProblemError, listed, nearest
 from downslope.objective import MODEL_PREFIX
@@ -31,13 +32,11 @@ def check_gradient(problem: Problem, gradient: Handwritten) -> None:
         raise ProblemError("gradient= is for functions of loose tensors; a module has autograd's")
     _check_arguments(problem, gradient)
     exact = problem.to(dtype=torch.float64)
-    data = _data(exact)
+    data = tensors(exact.train)
     for shift in (0.0, 0.1):
         objective = exact.fresh(0)
         generator = torch.Generator().manual_seed(0)
-        parameters = {
-            n.removeprefix(MODEL_PREFIX): p for n, p in objective.named_parameters()
-        }
+        parameters = {n.removeprefix(MODEL_PREFIX): p for n, p in objective.named_parameters()}
         with torch.no_grad():
             for p in parameters.values():
                 p.add_(shift * (1 + p.abs()) * torch.rand(p.shape, generator=generator).to(p))
@@ -89,10 +88,3 @@ def _check_arguments(problem: Problem, gradient: Handwritten) -> None:
             f"the gradient by hand must take {listed(given)}, it takes "
             f"{listed(names) or 'nothing'}{hint}"
         )
-
-
-def _data(problem: Problem) -> tuple[Tensor, ...]:
-    rows = problem.train
-    if rows is None:
-        return ()
-    return (rows.x,) if rows.y is None else (rows.x, rows.y)

@@ -135,7 +135,7 @@ class _OuterBroadcast(TorchDispatchMode):
     """Notices an operation that made an outer product out of two tensors of `count` elements."""
 
     def __init__(self, count: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's is not annotated
         self.count, self.found = count, False
 
     def __torch_dispatch__(

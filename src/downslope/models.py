@@ -39,6 +39,7 @@ class Powers(nn.Module):
         self.degree = degree
 
     def forward(self, x: Tensor) -> Tensor:
+        """(rows, features) to (rows, features * degree)."""
         return torch.cat([x**power for power in range(1, self.degree + 1)], dim=-1)
 
 

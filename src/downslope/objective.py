@@ -44,6 +44,7 @@ class Function(nn.Module):
         self.names = tuple(start)
 
     def forward(self, *x: Tensor) -> Tensor:
+        """The function's value at the parameters, and at `x` if it takes data."""
         if self.positional:
             return self.function(*x, getattr(self, self.names[0]))
         return self.function(*x, **{name: getattr(self, name) for name in self.names})
@@ -69,6 +70,7 @@ class Objective(nn.Module):
         self.objective = objective
 
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
+        """The loss, a tensor of one number."""
         if self.objective is not None:
             assert x is not None
             value = self.objective(self.model, x, y)

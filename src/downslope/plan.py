@@ -1,4 +1,4 @@
-"""What a call of `descend` amounts to: groups of runs, an engine for each, and chunks to carry out."""
+"""What a call of `descend` amounts to: groups of runs, an engine for each, and chunks of them."""
 
 from __future__ import annotations
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from downslope.data import Rows, as_tensor, read_rows
@@ -136,7 +137,8 @@ class Problem:
     @classmethod
     def from_table(
         cls, source: Any, target: str, model: Any = "linear", *, loss: Any = None,
-        task: str | None = None, missing: str = "mean", validation: float = 0.2,
+        task: Literal["regression", "classification"] | None = None,
+        missing: Literal["mean", "drop", "error"] = "mean", validation: float = 0.2,
         test: float = 0.2, split_seed: int = 0,
     ) -> Problem:  # fmt: skip
         """A table with a column to predict.
@@ -162,33 +164,41 @@ class Problem:
         (3, 1, 1)
         """
         used = loss_by_name(loss) if isinstance(loss, str) else loss
+        if isinstance(used, nn.PoissonNLLLoss):
+            raise ProblemError(
+                "loss poisson needs counts, but a table's target is standardised: "
+                "make tensors of the table and use Problem.from_model"
+            )
         if wants_classes(used):
             task = task or "classification"
         frame = read_table(source)
+        usable = np.arange(frame.height)
         notes: list[str] = []
         if target in frame.columns and missing != "error":
-            known = target_rows(frame, target)
-            if not known.all():
-                notes.append(f"{(~known).sum()} rows without a target were left out")
-                frame = frame.filter(known)
-        split = split_rows(frame.height, split_seed, validation=validation, test=test)
-        schema = fit_schema(frame, target, missing=missing, task=task, rows=split.train)
+            usable = np.flatnonzero(target_rows(frame, target))
+            if left_out := frame.height - len(usable):
+                notes.append(f"{left_out} rows without a target were left out")
+        split = split_rows(len(usable), split_seed, validation=validation, test=test)
+        schema = fit_schema(frame, target, missing=missing, task=task, rows=usable[split.train])
         classes = schema.target.classes
-        parts: list[Rows | None] = []
         if used is None:
             used = nn.CrossEntropyLoss() if classes else nn.MSELoss()
         binary = isinstance(used, nn.BCEWithLogitsLoss)
         if binary and len(classes) != 2:
             raise ProblemError(f"loss bce needs a target of two classes, got {len(classes)}")
-        for rows in (split.train, split.validation, split.test):
-            encoded = schema.encode(frame[rows])
-            notes.extend(encoded.notes)
-            x = torch.from_numpy(encoded.X).to(torch.get_default_dtype())
-            y = torch.from_numpy(schema.encode_target(frame[rows].filter(encoded.kept)))
+        encoded = schema.encode(frame)
+        notes.extend(encoded.notes)
+        place = np.cumsum(encoded.kept) - 1  # of a row of the frame among the encoded ones
+
+        def rows_of(part: NDArray[np.int64]) -> Rows | None:
+            rows = usable[part][encoded.kept[usable[part]]]
+            x = torch.from_numpy(encoded.X[place[rows]]).to(torch.get_default_dtype())
+            y = torch.from_numpy(schema.encode_target(frame[rows]))
             if binary or not classes:
                 y = y.to(x.dtype).reshape(-1, 1)
-            parts.append(Rows(x, y) if len(x) else None)
-        train, validation_rows, test_rows = parts
+            return Rows(x, y) if len(x) else None
+
+        train = rows_of(split.train)
         if train is None:
             raise ProblemError("no training row is left")
         outputs = len(classes) if classes and not binary else 1
@@ -196,8 +206,8 @@ class Problem:
         problem = _with_data(cls, made, "table", train.x, train.y, check_loss(used), None)
         return replace(
             problem,
-            validation=validation_rows,
-            test=test_rows,
+            validation=rows_of(split.validation),
+            test=rows_of(split.test),
             notes=tuple(dict.fromkeys((*notes, *problem.notes))),
             table=Table(schema, split, model if isinstance(model, str) else str(model)),
         )

@@ -24,10 +24,9 @@ def cast(problem: Problem) -> Problem:
     _check_parameters(problem)
     dtype, device = problem.dtype, problem.device
     x, y = rows.x.to(device), rows.y if rows.y is None else rows.y.to(device)
-    if x.is_floating_point() and x.dtype != dtype:
-        notes.append(f"X was cast from {x.dtype} to the parameters' {dtype}".replace("torch.", ""))
-        x = x.to(dtype)
-    elif not x.is_floating_point() and not _takes(problem, Rows(x, y)):
+    if (x.is_floating_point() and x.dtype != dtype) or (
+        not x.is_floating_point() and not _takes(problem, Rows(x, y))
+    ):
         notes.append(f"X was cast from {x.dtype} to the parameters' {dtype}".replace("torch.", ""))
         x = x.to(dtype)
     loss = problem.template.loss

@@ -21,6 +21,7 @@ from downslope.grid import Group
 from downslope.objective import MODEL_PREFIX
 from downslope.optimizers import hyperparameters
 from downslope.plan import Plan
+from downslope.tables import Schema, read_table
 
 if TYPE_CHECKING:
     from downslope.views.figures import Plots
@@ -30,6 +31,7 @@ Numbers = NDArray[np.floating[Any]]
 _PER_RUN = ("status", "first_bad_step", "steps_done")
 _PER_RECORD = ("steps", "loss", "validation_loss", "batch_loss", "gradient_norm")
 _NAMED = ("parameters", "buffers", "path")
+_LAST = ("clip_norm", "start", "batch_size", "order", "seed", "engine")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +70,9 @@ class Runs:
         return self.settings.height
 
     def __repr__(self) -> str:
-        counts = [f"{(self.status == s).sum()} {s.name}" for s in Status if (self.status == s).any()]
+        counts = [
+            f"{(self.status == s).sum()} {s.name}" for s in Status if (self.status == s).any()
+        ]
         missing = f"; {self.interrupted} not carried out" if self.interrupted else ""
         return f"Runs({len(self)}: {', '.join(counts) or 'none'}{missing})"
 
@@ -133,9 +137,7 @@ class Runs:
             "best_loss": _best(self.loss, self._sign),
         }
         if self.validation_loss is not None:
-            columns["final_validation_loss"] = _final(
-                self.validation_loss, self.steps, self.status
-            )
+            columns["final_validation_loss"] = _final(self.validation_loss, self.steps, self.status)
         return self.settings.with_columns(**{n: pl.Series(n, v) for n, v in columns.items()})
 
     @cached_property
@@ -282,10 +284,9 @@ class Run:
         """
         problem = self._plan("predictions").problem
         if problem.table is not None:
-            from downslope.tables import read_table
-
-            encoded = problem.table.schema.encode(read_table(X), require_all_rows=True)
-            return decode(problem.table.schema, self.model, encoded.X)
+            schema = problem.table.schema
+            frame = read_table(X, as_text=schema.text_columns)
+            return decode(schema, self.model, schema.encode(frame, require_all_rows=True).X)
         inputs = as_tensor(X, "X")
         dtype = problem.dtype if inputs.is_floating_point() else None
         if dtype is None and problem.train is not None and problem.train.x.is_floating_point():
@@ -323,7 +324,7 @@ class Run:
         return self.runs.plan
 
 
-def decode(schema: Any, model: nn.Module, X: NDArray[np.float64]) -> NDArray[Any]:
+def decode(schema: Schema, model: nn.Module, X: NDArray[np.float64]) -> NDArray[Any]:
     """A table model's outputs in the target's own units, or as class names."""
     parameter = next(model.parameters())
     with torch.no_grad():
@@ -376,7 +377,9 @@ def padded(arrays: list[NDArray[Any]]) -> NDArray[Any]:
     width = max(a.shape[1] for a in arrays)
     fill = np.nan if arrays[0].dtype.kind == "f" else -1
     ends = [
-        a if a.shape[1] == width else np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill)
+        a
+        if a.shape[1] == width
+        else np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill)
         for a in arrays
     ]
     return np.concatenate(ends)
@@ -398,8 +401,8 @@ def settings_table(plan: Plan) -> pl.DataFrame:
     engines = {chunk.group: chunk.engine for chunk in plan.chunks}
     frames = [_group_table(plan, group, engines[g]) for g, group in enumerate(plan.groups)]
     frame = pl.concat(frames, how="diagonal_relaxed").sort("run")
-    last = [n for n in ("clip_norm", "start", "batch_size", "order", "seed", "engine") if n in frame.columns]
-    return frame.select([c for c in frame.columns if c not in last] + last)
+    last = [n for n in _LAST if n in frame.columns]
+    return frame.select([*(c for c in frame.columns if c not in last), *last])
 
 
 def _group_table(plan: Plan, group: Group, engine: str) -> pl.DataFrame:
@@ -441,7 +444,9 @@ def _listed(column: Any) -> Any:
 
 def _equal(column: pl.Series, value: Any) -> NDArray[np.bool_]:
     if isinstance(value, tuple):
-        return np.array([v is not None and np.allclose(v, value, 1e-9, 0) for v in column.to_list()])
+        return np.array(
+            [v is not None and np.allclose(v, value, 1e-9, 0) for v in column.to_list()]
+        )
     if value is None:
         return column.is_null().to_numpy()
     if column.dtype == pl.String:

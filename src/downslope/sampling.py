@@ -23,7 +23,8 @@ def epoch_order(order: Order, rows: int, seed: int, epoch: int) -> NDArray[np.in
     """
     if order == "cyclic":
         return np.arange(rows)
-    generator = np.random.Generator(np.random.Philox(key=[seed, _ORDER_STREAM], counter=[0, 0, 0, epoch]))
+    counter = [0, 0, 0, epoch]
+    generator = np.random.Generator(np.random.Philox(key=[seed, _ORDER_STREAM], counter=counter))
     if order == "replacement":
         return generator.integers(0, rows, size=rows)
     return generator.permutation(rows)
@@ -41,7 +42,6 @@ def batches(rows: int, batch_size: int, drop_last: bool = False) -> list[slice]:
     >>> batches(5, 2)
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
     """
-    ends = range(batch_size, rows + 1, batch_size) if drop_last else range(
-        batch_size, rows + batch_size, batch_size
-    )
+    last = rows if drop_last else rows + batch_size - 1
+    ends = range(batch_size, last + 1, batch_size)
     return [slice(end - batch_size, min(end, rows)) for end in ends]

@@ -70,7 +70,9 @@ class Schedule:
         Raises:
             OptimizerError: if torch refuses the arguments.
         """
-        arguments = {name: _made(value, optimizer, length) for name, value in self.arguments.items()}
+        arguments = {
+            name: _made(value, optimizer, length) for name, value in self.arguments.items()
+        }
         if isinstance(self.scheduler, type):
             arguments |= _lengths(self.scheduler, arguments, max(length, 1))
             if issubclass(self.scheduler, optim.lr_scheduler.ChainedScheduler):
@@ -104,7 +106,7 @@ def _lengths(scheduler: type, given: Mapping[str, Any], length: int) -> dict[str
 
 def sequences(
     schedule: Schedule,
-    optimizer: type[optim.Optimizer],
+    optimizer: Callable[..., optim.Optimizer],
     settings: Sequence[Mapping[str, Any]],
     length: int,
 ) -> Sequences:
@@ -124,7 +126,7 @@ def sequences(
 
 def _stepped(
     schedule: Schedule,
-    optimizer: type[optim.Optimizer],
+    optimizer: Callable[..., optim.Optimizer],
     settings: Sequence[Mapping[str, Any]],
     length: int,
     names_of: Callable[[Mapping[str, Any]], list[str]],
@@ -134,8 +136,7 @@ def _stepped(
     scheduler = schedule.make(stepped, length)
     first = stepped.param_groups[0]
     kept = {
-        name: np.empty((length, len(groups), *np.shape(first[name])))
-        for name in names_of(first)
+        name: np.empty((length, len(groups), *np.shape(first[name]))) for name in names_of(first)
     }
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step", UserWarning)

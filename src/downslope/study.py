@@ -201,7 +201,7 @@ def write_model(folder: Path, runs: Runs) -> None:
     from safetensors.torch import save_file
 
     best = runs.best
-    state = {name: value.contiguous() for name, value in best.state.items()}
+    state = {name: value.clone() for name, value in best.model.state_dict().items()}
     about = {"run": str(best.number), "downslope": __version__}
     write_whole(folder / "model.safetensors", lambda path: save_file(state, path, about))
 
@@ -315,13 +315,19 @@ def _outcome(frame: pl.DataFrame, shapes: Mapping[str, Mapping[str, tuple[int, .
 def _outcome_of(runs: Runs) -> Outcome:
     """The other way: runs as the outcome they were made of."""
     return Outcome(
-        **{name: getattr(runs, name) for name in ("status", "first_bad_step", "steps_done", *_LISTS)},
+        **{
+            name: getattr(runs, name)
+            for name in ("status", "first_bad_step", "steps_done", *_LISTS)
+        },
         **{kind: getattr(runs, kind) for kind in _NAMED},
     )
 
 
 def _plan(
-    folder: Path, description: Mapping[str, Any], problem: Problem, frames: Mapping[int, pl.DataFrame]
+    folder: Path,
+    description: Mapping[str, Any],
+    problem: Problem,
+    frames: Mapping[int, pl.DataFrame],
 ) -> Plan:
     """What was asked, from the study and the problem, for replays of its runs."""
     said = description["options"]
@@ -330,7 +336,10 @@ def _plan(
     if said["validation"] is not None:
         problem = with_validation(problem, said["validation"])
     options = Options(
-        **{n: said[n] for n in ("updates", "epochs", "every", "tolerance", "patience", "divergence")},
+        **{
+            n: said[n]
+            for n in ("updates", "epochs", "every", "tolerance", "patience", "divergence")
+        },
         keep=frozenset(said["keep"]),
         schedule=fingerprint.schedule_from(said["schedule"]),
         validation=said["validation"],
@@ -348,9 +357,7 @@ def _plan(
         del wanted["validation"]
     same_torch = description["versions"]["torch"] == str(torch.__version__)
     if differing := fingerprint.differing(wanted, description["fingerprint"], same_torch):
-        raise StudyError(
-            f"study {str(folder)!r} is of another problem: {listed(differing)} differ"
-        )
+        raise StudyError(f"study {str(folder)!r} is of another problem: {listed(differing)} differ")
     groups, chunks = [], []
     for number, frame in enumerate(frames.values()):
         try:
@@ -359,7 +366,9 @@ def _plan(
             unknown.append(f"the class {frame['optimizer'][0]}")
             continue
         chunks.append(Chunk(number, slice(0, frame.height), frame["engine"][0]))
-    return Plan(problem, options, (None,), tuple(groups), tuple(chunks), (), tuple(dict.fromkeys(unknown)))
+    return Plan(
+        problem, options, (None,), tuple(groups), tuple(chunks), (), tuple(dict.fromkeys(unknown))
+    )
 
 
 def _group(settings: pl.DataFrame) -> Group:

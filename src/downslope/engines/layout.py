@@ -29,6 +29,7 @@ class Layout:
 
     @property
     def size(self) -> int:
+        """How many numbers a run has."""
         return sum(prod(shape) for shape in self.shapes.values())
 
     def split(self, flat: Tensor) -> dict[str, Tensor]:
@@ -152,7 +153,9 @@ class Hyper:
         assert schedule is not None
         count = len(self.cells.patterns)
         settings = [
-            self.cells.settings(group, run, cell) for run in range(len(work)) for cell in range(count)
+            self.cells.settings(group, run, cell)
+            for run in range(len(work))
+            for cell in range(count)
         ]
         per_epoch = work.updates_per_epoch if schedule.per == "epoch" else 1
         length = -(-work.updates // per_epoch)

@@ -14,10 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
-from downslope.data import Rows
+from downslope.data import Rows, tensors
 from downslope.engines.layout import cells
 from downslope.engines.processes import shared_out
-from downslope.engines.work import Outcome, Recorder, Tick, Work, flags, handwritten_call, set_flags
+from downslope.engines.work import (
+    Handwritten,
+    Outcome,
+    Recorder,
+    Tick,
+    Work,
+    handwritten_call,
+    set_flags,
+)
 from downslope.errors import OptimizerError
 from downslope.objective import MODEL_PREFIX, Objective
 from downslope.optimizers import hyperparameters
@@ -45,7 +53,9 @@ def run(work: Work, tick: Tick) -> Outcome:
             lambda place, told: _descend(parts[place], told),
             len(parts),
             tick,
-            worthwhile=small and work.problem.device.type == "cpu" and work.updates * len(work) > 10**4,
+            worthwhile=small
+            and work.problem.device.type == "cpu"
+            and work.updates * len(work) > 10**4,
         )
     return _joined(outcomes)
 
@@ -86,7 +96,8 @@ class _Descent:
         self.work, self.tick = work, tick
         self.recorder = Recorder(work)
         self.objective: Objective = work.objective(0)
-        self.flags = flags(self.objective)
+        self.modules = list(self.objective.modules())
+        self.flags = [m.training for m in self.modules]
         named = dict(self.objective.named_parameters())
         self.parameters = {n: named[MODEL_PREFIX + n] for n in work.problem.names}
         self.buffers = list(self.objective.model.buffers())
@@ -103,7 +114,8 @@ class _Descent:
         self.clip_norm = float(work.group.clip_norm[0])
         self.norms = self.recorder.outcome.gradient_norm
         self.losses = self.recorder.outcome.batch_loss
-        self.norm = self.first_loss = math.nan
+        self.norm = math.nan
+        self.bounded = self.norms is not None or self.clip_norm < math.inf
 
     def _make_optimizer(self) -> optim.Optimizer:
         group, named = self.work.group, self.parameters
@@ -156,59 +168,56 @@ class _Descent:
         """One update; returns the batch's loss before it."""
         if self.work.problem.random:
             torch.manual_seed(torch_seed(self.seed, update))
-        optimizer, closure = self.optimizer, self._closure(rows)
-        if update > 1 and not self.needs_closure:
-            loss = closure()
-            optimizer.step()
+        if self.needs_closure or update == 1:
+            loss = self._guarded_step(rows)
         else:
-            self.first_loss = math.nan
-            try:
-                if self.needs_closure:
-                    optimizer.step(self._remembered(closure))
-                    loss = torch.tensor(self.first_loss)
-                else:
-                    loss = closure()
-                    optimizer.step()
-            except (RuntimeError, ValueError) as error:
-                said = " ".join(str(error).split())
-                name = type(optimizer).__name__
-                raise OptimizerError(f"{name} cannot descend this problem: {said}") from error
+            loss = self._pass(rows).item()
+            self.optimizer.step()
         if self.norms is not None:
             self.norms[0, update - 1] = self.norm
-        return float(loss.item())
+        return loss
 
-    def _remembered(self, closure: Any) -> Any:
-        """The closure, noting the loss of its first call: the one before the update."""
-
-        def noted() -> Tensor:
-            loss: Tensor = closure()
-            if math.isnan(self.first_loss):
-                self.first_loss = float(loss.item())
-            return loss
-
-        return noted
-
-    def _closure(self, rows: Rows | None) -> Any:
-        gradient, parameters = self.work.options.gradient, self.parameters
-        bounded = self.norms is not None or self.clip_norm < math.inf
+    def _guarded_step(self, rows: Rows | None) -> float:
+        """A step that may show that the optimizer and the problem do not fit, or one that calls
+        back for losses: the first of these is the one before the update."""
+        losses: list[float] = []
 
         def closure() -> Tensor:
-            self.optimizer.zero_grad()
-            loss: Tensor = self.objective() if rows is None else self.objective(rows.x, rows.y)
-            if gradient is None:
-                loss.backward()
-            else:
-                data = () if rows is None else (rows.x, rows.y)
-                with torch.no_grad():
-                    made = handwritten_call(gradient, parameters, data)
-                for name, parameter in parameters.items():
-                    parameter.grad = made[name].to(parameter.dtype).clone()
-            if bounded:
-                norm = nn.utils.clip_grad_norm_(parameters.values(), self.clip_norm)
-                self.norm = float(norm)
+            loss = self._pass(rows)
+            losses.append(loss.item())
             return loss
 
-        return closure
+        try:
+            if self.needs_closure:
+                self.optimizer.step(closure)
+            else:
+                closure()
+                self.optimizer.step()
+        except (RuntimeError, ValueError) as error:
+            said = " ".join(str(error).split())
+            name = type(self.optimizer).__name__
+            raise OptimizerError(f"{name} cannot descend this problem: {said}") from error
+        return losses[0]
+
+    def _pass(self, rows: Rows | None) -> Tensor:
+        """The batch's loss, with its gradients put where the optimizer looks for them."""
+        self.optimizer.zero_grad()
+        objective = self.objective.forward  # without the hooks that a call would look for
+        loss = objective() if rows is None else objective(rows.x, rows.y)
+        if self.work.options.gradient is None:
+            loss.backward()
+        else:
+            self._gradients_by_hand(self.work.options.gradient, rows)
+        if self.bounded:
+            norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.clip_norm)
+            self.norm = float(norm)
+        return loss
+
+    def _gradients_by_hand(self, gradient: Handwritten, rows: Rows | None) -> None:
+        with torch.no_grad():
+            made = handwritten_call(gradient, self.parameters, tensors(rows))
+        for name, parameter in self.parameters.items():
+            parameter.grad = made[name].to(parameter.dtype).clone()
 
     def _schedule(self, update: int) -> None:
         assert self.scheduler is not None
@@ -261,23 +270,22 @@ class _Descent:
 
     def _full_loss(self, rows: Rows | None) -> float:
         """The loss over all rows in evaluation mode."""
-        self.objective.eval()
+        set_flags(self.modules, [False] * len(self.modules))
+        objective = self.objective.forward
         try:
             with torch.no_grad():
                 if rows is None:
-                    return float(self.objective().item())
+                    return objective().item()
                 blocks = row_blocks(self.work.problem, rows)
+                if len(blocks) == 1:
+                    return objective(rows.x, rows.y).item()
                 parts = (rows[block] for block, _ in blocks)
-                losses = [self.objective(part.x, part.y) for part in parts]
-                if len(losses) == 1:
-                    return float(losses[0].item())
-                weighed = [
-                    weight * loss for loss, (_, weight) in zip(losses, blocks, strict=True)
-                ]
+                losses = [objective(part.x, part.y) for part in parts]
+                weighed = [weight * loss for loss, (_, weight) in zip(losses, blocks, strict=True)]
                 total = torch.stack(weighed).to(torch.float64).sum()
                 return float(total.to(losses[0].dtype).item())
         finally:
-            set_flags(self.objective, self.flags)
+            set_flags(self.modules, self.flags)
 
     def _finish(self) -> Outcome:
         out = self.recorder.outcome
@@ -355,5 +363,8 @@ class _Store:
     def finite(self) -> bool:
         """Whether every parameter is a finite number."""
         if self.one_piece:
+            # The sum of squares is cheaper; only where it is not finite can a number be to blame.
+            if math.isfinite(torch.dot(self.flat, self.flat).item()):
+                return True
             return math.isfinite(torch.linalg.vector_norm(self.flat, math.inf).item())
         return all(bool(torch.isfinite(p).all()) for p in self.parameters)

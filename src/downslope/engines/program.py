@@ -16,7 +16,7 @@ from torch.func import functional_call, grad_and_value, vmap
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from downslope.data import Rows
+from downslope.data import Rows, tensors
 from downslope.engines.layout import Layout
 from downslope.engines.work import Handwritten, handwritten_call
 from downslope.objective import MODEL_PREFIX
@@ -53,7 +53,7 @@ class Programs:
         """Elements a run of the largest tensor in a training pass over `batch`.
 
         Raises:
-            NotStackable: if there is no such program for many runs.
+            NotStackableError: if there is no such program for many runs.
         """
         count = 0 if batch is None else len(batch)
         if count not in self._largest:
@@ -68,31 +68,39 @@ class Programs:
             name.removeprefix(MODEL_PREFIX): torch.stack([value.detach()] * _TRIED_RUNS)
             for name, value in named.items()
         }
-        data = _tensors(batch)
+        data = tensors(batch)
         rest = [stacks[name] for name in (*self.constants, *self.buffers)]
         return trace(self._train(len(data), True), (self.layout.join(stacks), *data, *rest))
 
     def losses_and_gradients(
-        self, flat: Tensor, constants: Sequence[Tensor], buffers: Sequence[Tensor], rows: Rows | None,
+        self,
+        flat: Tensor,
+        constants: Sequence[Tensor],
+        buffers: Sequence[Tensor],
+        rows: Rows | None,
         shared: bool,
-    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:  # fmt: skip
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Gradients (runs, size), losses (runs,) and buffers after a training pass.
 
         Args:
             flat: parameters, (runs, size).
             rows: the batch; all runs' if `shared`, else with an axis of runs in front.
         """
-        data = _tensors(rows)
+        data = tensors(rows)
         arguments = (flat, *data, *constants, *buffers)
         program = self._get(("train", shared), arguments, lambda: self._train(len(data), shared))
         gradients, losses, *after = program(*arguments)
         return gradients, losses, tuple(after)
 
     def losses(
-        self, flat: Tensor, constants: Sequence[Tensor], buffers: Sequence[Tensor], rows: Rows | None
+        self,
+        flat: Tensor,
+        constants: Sequence[Tensor],
+        buffers: Sequence[Tensor],
+        rows: Rows | None,
     ) -> Tensor:
         """Losses (runs,) of the same rows in evaluation mode."""
-        data = _tensors(rows)
+        data = tensors(rows)
         arguments = (flat, *data, *constants, *buffers)
         program = self._get(("evaluate",), arguments, lambda: self._evaluate(len(data)))
         result: Tensor = program(*arguments)
@@ -148,7 +156,7 @@ class Programs:
         return program
 
 
-class NotStackable(Exception):
+class NotStackableError(Exception):
     """A program cannot be made for many runs; the message is the reason."""
 
 
@@ -156,7 +164,7 @@ def trace(program: Traced, arguments: Sequence[Tensor]) -> GraphModule:
     """`program` as a plain graph of ATen calls, for arguments of these shapes.
 
     Raises:
-        NotStackable: if an operation, or Python code that asks for values, has no batched form.
+        NotStackableError: if an operation has no batched form, or Python code asks for values.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -164,10 +172,10 @@ def trace(program: Traced, arguments: Sequence[Tensor]) -> GraphModule:
             graph: GraphModule = make_fx(program)(*arguments)
         except Exception as error:  # torch raises many kinds here; all mean the same to a caller
             said = " ".join(str(error).split())
-            raise NotStackable(said[:200] or type(error).__name__) from error
+            raise NotStackableError(said[:200] or type(error).__name__) from error
     for warning in caught:
         if "batching rule" in str(warning.message):
-            raise NotStackable(" ".join(str(warning.message).split())[:200])
+            raise NotStackableError(" ".join(str(warning.message).split())[:200])
     _tidy(graph)
     return graph
 
@@ -199,19 +207,13 @@ def _used(problem: Problem) -> set[str]:
     named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
     some = None if problem.train is None else problem.train[:4]
     with torch.random.fork_rng(devices=[]):
-        loss = objective(*_tensors(some))
+        loss = objective(*tensors(some))
     gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {
         name.removeprefix(MODEL_PREFIX)
         for name, gradient in zip(named, gradients, strict=True)
         if gradient is not None
     }
-
-
-def _tensors(rows: Rows | None) -> tuple[Tensor, ...]:
-    if rows is None:
-        return ()
-    return (rows.x,) if rows.y is None else (rows.x, rows.y)
 
 
 def _model_buffers(problem: Problem) -> list[tuple[str, Tensor]]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from downslope.data import Rows
 from downslope.engines.layout import Hyper
-from downslope.engines.program import NotStackable, Programs
+from downslope.engines.program import NotStackableError, Programs
 from downslope.engines.work import Outcome, Recorder, Tick, Work
 from downslope.objective import MODEL_PREFIX
 from downslope.optimizers import RULES, why_looped
@@ -46,7 +46,7 @@ def why_not(work: Work) -> str | None:
         return "the schedule needs the loss"
     try:
         _largest(work)
-    except NotStackable as error:
+    except NotStackableError as error:
         return f"the model cannot be run for many runs at once ({error})"
     return None
 
@@ -110,22 +110,28 @@ class _Chunk:
             self.path = torch.full(shape, float("nan"), dtype=self.flat.dtype)
 
     def _stack_starts(self) -> None:
-        rows, constants, buffers = [], [], []
-        device = self.work.problem.device
-        for run in range(len(self.work)):
-            made = self.work.objective(run)
-            named = {**dict(made.named_parameters()), **dict(made.named_buffers())}
-            short = {n.removeprefix(MODEL_PREFIX): v.detach() for n, v in named.items()}
-            rows.append(torch.cat([short[name].reshape(-1) for name in self.layout.shapes]))
-            constants.append([short[name] for name in self.programs.constants])
-            buffers.append([short[name] for name in self.programs.buffers])
-        self.flat = torch.stack(rows).to(device)
-        self.constants = dict(
-            zip(self.programs.constants, map(torch.stack, zip(*constants, strict=True)), strict=False)
-        )
-        self.buffers = dict(
-            zip(self.programs.buffers, map(torch.stack, zip(*buffers, strict=True)), strict=False)
-        )
+        """Rows of parameters, constants and buffers; a start that runs share is made once."""
+        group, draws = self.work.group, self.work.problem.draws_start
+        keys = [
+            (seed if draws else 0, start)
+            for seed, start in zip(group.seed.tolist(), group.start.tolist(), strict=True)
+        ]
+        first = {key: run for run, key in reversed(list(enumerate(keys)))}
+        place = {key: number for number, key in enumerate(first)}
+        chosen = torch.tensor([place[key] for key in keys])
+        made = [self._named_start(run) for run in first.values()]
+
+        def stacked(name: str) -> Tensor:
+            return torch.stack([start[name] for start in made])[chosen].to(self.work.problem.device)
+
+        self.flat = self.layout.join({name: stacked(name) for name in self.layout.shapes})
+        self.constants = {name: stacked(name) for name in self.programs.constants}
+        self.buffers = {name: stacked(name) for name in self.programs.buffers}
+
+    def _named_start(self, run: int) -> dict[str, Tensor]:
+        made = self.work.objective(run)
+        named = {**dict(made.named_parameters()), **dict(made.named_buffers())}
+        return {n.removeprefix(MODEL_PREFIX): value.detach() for n, value in named.items()}
 
     def descend(self) -> Outcome:
         """From the start to the last update, or until no run is left."""

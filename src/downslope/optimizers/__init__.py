@@ -16,8 +16,18 @@ from torch import Tensor, optim
 from downslope.errors import OptimizerError, listed, nearest
 from downslope.optimizers.rules import RULES, Rule
 
-__all__ = ["RULES", "Hyperparameters", "Rule", "check_names", "check_optimizer", "check_values", "hyperparameters",
-           "is_number", "optimizer_by_name", "why_looped"]  # fmt: skip
+__all__ = [
+    "RULES",
+    "Hyperparameters",
+    "Rule",
+    "check_names",
+    "check_optimizer",
+    "check_values",
+    "hyperparameters",
+    "is_number",
+    "optimizer_by_name",
+    "why_looped",
+]
 
 IMPLEMENTATION = ("foreach", "capturable", "differentiable", "fused")
 """Switches that choose how torch computes a step, not what it computes."""
@@ -41,7 +51,6 @@ class Hyperparameters:
         return tuple(name for name in self.defaults if name not in IMPLEMENTATION)
 
 
-@cache
 def hyperparameters(optimizer: type[optim.Optimizer]) -> Hyperparameters:
     """The hyperparameters of a class.
 
@@ -49,7 +58,9 @@ def hyperparameters(optimizer: type[optim.Optimizer]) -> Hyperparameters:
     (0.9, 0.999)
     """
     parameters = list(inspect.signature(optimizer).parameters.values())[1:]  # first: the params
-    named = {p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)}
+    named = {
+        p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+    }
     return Hyperparameters(named, any(p.kind is p.VAR_KEYWORD for p in parameters))
 
 
@@ -140,8 +151,8 @@ def check_values(
             some = {name: values[name] for name in (*names, *_needed(optimizer)) if name in values}
             said_of_some = _refusal(optimizer, some, parameters)
             if said_of_some is not None:
-                _refuse(optimizer, {name: values[name] for name in names}, said_of_some)
-    _refuse(optimizer, values, said)
+                _refuse(optimizer, names, values, said_of_some)
+    _refuse(optimizer, list(values), values, said)
 
 
 def _needed(optimizer: type[optim.Optimizer]) -> list[str]:
@@ -149,9 +160,13 @@ def _needed(optimizer: type[optim.Optimizer]) -> list[str]:
     return [name for name, value in hyperparameters(optimizer).defaults.items() if value is empty]
 
 
-def _refuse(optimizer: type[optim.Optimizer], values: Mapping[str, Any], said: str) -> None:
-    given = listed(f"{name}={_shown(value)}" for name, value in values.items())
-    raise OptimizerError(f"{optimizer.__name__} refuses {given}: {said}")
+def _refuse(
+    optimizer: type[optim.Optimizer], names: Sequence[str], values: Mapping[str, Any], said: str
+) -> None:
+    given = {name: f"{name}={_shown(value)}" for name, value in values.items()}
+    blamed = listed(given[name] for name in names)
+    among = f" (in {', '.join(given.values())})" if len(names) < len(given) else ""
+    raise OptimizerError(f"{optimizer.__name__} refuses {blamed}{among}: {said}")
 
 
 def _shown(value: Any) -> str:

@@ -354,9 +354,8 @@ RULES: dict[type[optim.Optimizer], Rule] = {
     optim.RMSprop: Rule(
         rmsprop,
         zeros=lambda hyper, switches: (
-            ("square", "mean") if switches["centered"] else ("square",)
-        )
-        + _velocity(hyper),
+            (("square", "mean") if switches["centered"] else ("square",)) + _velocity(hyper)
+        ),
         left_out=("weight_decay", "momentum"),
     ),
     optim.Adagrad: Rule(

@@ -52,7 +52,7 @@ def fit_schema(
         frame: the whole table (rows, columns), a dataframe of any library.
         target: the column to predict.
         missing: what becomes of a missing value: ``mean`` fills in the training rows' mean or most
-            frequent value, ``drop`` drops the row, ``error`` refuses it.
+            frequent value, ``drop`` drops the row, ``error`` refuses the table.
         task: ``regression``, ``classification``, or None: classification for text, true/false and
             the numbers 0 and 1, else regression.
         rows: indices of the training rows (by default all); those without a target are left out.

@@ -1,0 +1,5 @@
+"""``python -m downslope``."""
+
+from downslope.cli import main
+
+main()

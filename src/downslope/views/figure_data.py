@@ -1,0 +1,317 @@
+"""What the pictures of losses show, as plain arrays: computed and tested apart from any drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from downslope.engines.work import Status
+from downslope.errors import InputError
+from downslope.runs import Runs
+
+Floats = NDArray[np.float64]
+Axis = Literal["epoch", "step"]
+Which = Literal["loss", "batch_loss"]
+
+MOST_LINES = 12
+"""Settings that get a line and a name of their own; the others are drawn thin and counted."""
+BLOWN_UP = 10.0
+"""Times the initial loss: what lies above is left outside where only wild runs would show it."""
+
+_NO_SETTING = ("run", "seed", "engine")
+_OF_RUNS = ("clip_norm", "start", "batch_size", "order")
+_LOSS_WORDS: dict[type[nn.Module], str] = {
+    nn.MSELoss: "mean squared error",
+    nn.L1Loss: "mean absolute error",
+    nn.CrossEntropyLoss: "cross-entropy",
+    nn.BCEWithLogitsLoss: "binary cross-entropy",
+    nn.HuberLoss: "Huber loss",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """The runs that differ in nothing but their seed.
+
+    Attributes:
+        label: the optimizer and what tells this setting from the others.
+        rows: their places among the runs, (seeds,).
+        score: their median score (smaller is better); infinite if most of them diverged.
+        diverged: how many of them diverged.
+    """
+
+    label: str
+    optimizer: str
+    rows: NDArray[np.int64]
+    score: float
+    diverged: int
+
+    @property
+    def counted_label(self) -> str:
+        """The label with how many seeds there are, and how many of them diverged."""
+        seeds = len(self.rows)
+        said = [f"{seeds} seeds"] if seeds > 1 else []
+        if self.diverged:
+            said.append("diverged" if seeds == 1 else f"{self.diverged} diverged")
+        return f"{self.label} ({', '.join(said)})" if said else self.label
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The losses of one setting over its seeds.
+
+    Attributes:
+        x: (records,); middle, low, high: median, least and greatest over the seeds, (records,).
+        validation: the median validation loss, (records,), or None.
+        ends: where each diverged run had its last finite loss, (diverged, 2) of x and loss.
+    """
+
+    setting: Setting
+    x: Floats
+    middle: Floats
+    low: Floats
+    high: Floats
+    validation: Floats | None
+    ends: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class LossCurves:
+    """Loss curves, and the limits that show the runs that did not diverge."""
+
+    curves: tuple[Curve, ...]
+    others: tuple[Curve, ...]
+    x_label: str
+    y_label: str
+    limits: tuple[float, float]
+    log: bool
+
+
+class _Scored(Protocol):
+    @property
+    def setting(self) -> Setting: ...
+
+
+_Line = TypeVar("_Line", bound=_Scored)
+
+
+def loss_curves(
+    runs: Runs, axis: Axis = "epoch", log: bool = True, which: Which = "loss"
+) -> LossCurves:
+    """The loss curves of runs, a line a setting.
+
+    Args:
+        axis: "epoch", or "step" for the number of updates.
+        log: a logarithmic loss axis, where no loss is below 0.
+        which: "loss" at the records, or "batch_loss" before each update.
+
+    Raises:
+        InputError: for another axis, or a loss that was not kept.
+    """
+    for name, given, allowed in (
+        ("axis", axis, ("epoch", "step")),
+        ("which", which, ("loss", "batch_loss")),
+    ):
+        if given not in allowed:
+            raise InputError(f"{name} must be {' or '.join(map(repr, allowed))}, got {given!r}")
+    values, at = _kept(runs, which)
+    x, x_label = _horizontal(runs, at, axis, which)
+    curves = [_curve(runs, values, x, setting, which) for setting in settings_of(runs)]
+    shown, others = thinned(curves)
+    seen = [values[~runs.diverged], values[:, :1]]
+    if which == "loss" and runs.validation_loss is not None:
+        seen.append(runs.validation_loss[~runs.diverged])
+    together = _finite(np.concatenate([v.ravel() for v in seen]))
+    if runs.diverged.all() and len(runs):
+        together = _finite(np.minimum(values, BLOWN_UP * abs(values[:, :1])).ravel())
+    log = bool(log and not (together < 0).any() and (together > 0).any())
+    words = loss_words(runs) if which == "loss" else f"batch's {loss_words(runs)}"
+    return LossCurves(
+        shown, others, x_label, words[0].upper() + words[1:], limits(together, log), log
+    )
+
+
+def settings_of(runs: Runs, without: Sequence[str] = ()) -> list[Setting]:
+    """The settings among runs, in their order; `without` names columns that do not count."""
+    frame = runs.settings
+    names = [n for n in frame.columns if n not in _NO_SETTING and n not in without]
+    rows: dict[tuple[Any, ...], list[int]] = {}
+    columns = [[_hashable(v) for v in frame[name].to_list()] for name in names]
+    for place, key in enumerate(zip(*columns, strict=True)):
+        rows.setdefault(key, []).append(place)
+    named = [dict(zip(names, key, strict=True)) for key in rows]
+    varying = {
+        optimizer: {
+            name
+            for name in names
+            if len({n[name] for n in named if n["optimizer"] == optimizer or name in _OF_RUNS}) > 1
+        }
+        for optimizer in {n["optimizer"] for n in named}
+    }
+    score = np.where(np.isfinite(runs.score), runs.score, np.inf)
+    return [
+        Setting(
+            label=_label(setting, varying[setting["optimizer"]]),
+            optimizer=setting["optimizer"],
+            rows=np.asarray(places),
+            score=float(np.sort(score[places])[len(places) // 2]),
+            diverged=int(runs.diverged[places].sum()),
+        )
+        for setting, places in zip(named, rows.values(), strict=True)
+    ]
+
+
+def thinned(lines: Sequence[_Line]) -> tuple[tuple[_Line, ...], tuple[_Line, ...]]:
+    """All lines if they are few; else each optimizer's best one, and the others."""
+    if len(lines) <= MOST_LINES:
+        return tuple(lines), ()
+    by_score = sorted(lines, key=lambda line: line.setting.score)
+    best = {line.setting.optimizer: line for line in reversed(by_score)}
+    chosen = sorted(best.values(), key=lambda line: line.setting.score)[:MOST_LINES]
+    taken = {id(line) for line in chosen}
+    return tuple(chosen), tuple(line for line in lines if id(line) not in taken)
+
+
+def limits(values: Floats, log: bool) -> tuple[float, float]:
+    """The ends of an axis that holds the finite `values` with a little room."""
+    values = values[values > 0] if log else values
+    if not len(values):
+        return (0.1, 10.0) if log else (-1.0, 1.0)
+    scaled = np.log10(values) if log else values
+    low, high = float(scaled.min()), float(scaled.max())
+    room = 0.05 * (high - low) or (0.5 if log else 0.05 * abs(high) or 1.0)
+    low, high = low - room, high + room
+    return (float(10**low), float(10 ** min(high, 307.0))) if log else (low, high)
+
+
+def over_seeds(values: Floats) -> tuple[Floats, Floats, Floats]:
+    """Median, least and greatest of the values (seeds, records) that are there, (records,)."""
+    ordered = np.sort(values.astype(np.float64), axis=0)  # NaN last
+    if len(ordered) == 1:
+        return ordered[0], ordered[0], ordered[0]
+    count = (~np.isnan(ordered)).sum(0)
+    columns = np.arange(ordered.shape[1])
+    lower = ordered[np.maximum(count - 1, 0) // 2, columns]
+    upper = ordered[np.minimum(count // 2, len(ordered) - 1), columns]
+    middle = lower + (upper - lower) / 2
+    return middle, ordered[0], ordered[np.maximum(count - 1, 0), columns]
+
+
+def loss_words(runs: Runs) -> str:
+    """The loss in words; of a standardised target this is said, for it has no unit then."""
+    if runs.plan is None:
+        return "loss"
+    problem = runs.plan.problem
+    if problem.train is None:
+        return "value of the function"
+    words = _LOSS_WORDS.get(type(problem.template.loss), "loss")
+    standardised = problem.table is not None and not problem.table.schema.target.classes
+    return f"{words} (standardised target)" if standardised else words
+
+
+def _curve(runs: Runs, values: Floats, x: Floats, setting: Setting, which: Which) -> Curve:
+    rows = setting.rows
+    own = values[rows]
+    at = x[rows].max(0)
+    there = np.isfinite(at)
+    validation = None
+    if which == "loss" and runs.validation_loss is not None:
+        validation = over_seeds(_held(runs, runs.validation_loss[rows], rows)[:, there])[0]
+    middle, low, high = over_seeds(_held(runs, own, rows)[:, there])
+    ends = []
+    for place, losses in zip(rows, own, strict=True):
+        if runs.diverged[place]:
+            last = np.flatnonzero(np.isfinite(losses))[-1:]
+            ends += [(at[record], losses[record]) for record in last]
+    marks = np.asarray(ends, dtype=np.float64).reshape(-1, 2)
+    return Curve(setting, at[there], middle, low, high, validation, marks)
+
+
+def _held(runs: Runs, values: Floats, rows: NDArray[np.int64]) -> Floats:
+    """Losses (seeds, records), those of runs that stopped early held to the last record.
+
+    Else the median would be of other seeds from record to record.
+    """
+    early = np.isin(runs.status[rows], (Status.stopped, Status.converged))
+    if len(rows) == 1 or not early.any():
+        return values
+    held = values.copy()
+    for place in np.flatnonzero(early):
+        last = np.flatnonzero(np.isfinite(values[place]))[-1:]
+        for record in last:
+            held[place, record:] = values[place, record]
+    return held
+
+
+def _kept(runs: Runs, which: Which) -> tuple[Floats, NDArray[np.int64]]:
+    """The losses (runs, records) and the updates done at each, -1 after the end."""
+    if which == "batch_loss":
+        if runs.batch_loss is None:
+            raise InputError(
+                "the batches' losses were not kept: descend with keep=('loss', 'batch_loss')"
+            )
+        values = np.asarray(runs.batch_loss, dtype=np.float64)
+        return values, np.where(np.isfinite(values), np.arange(values.shape[1]), -1)
+    values = np.asarray(runs.loss, dtype=np.float64)
+    lacking = np.isnan(values[:, 1:-1]) & (runs.steps[:, 1:-1] >= 0) & ~runs.diverged[:, None]
+    if lacking.any():
+        raise InputError("the loss at the records was not kept: descend with 'loss' in keep=")
+    return values, runs.steps
+
+
+def _horizontal(
+    runs: Runs, at: NDArray[np.int64], axis: Axis, which: Which
+) -> tuple[Floats, str]:
+    """Where the records (runs, records) stand on the axis, NaN after the end, and its label."""
+    x = np.where(at >= 0, at, np.nan).astype(np.float64)
+    without_data = runs.plan is not None and runs.plan.problem.train is None
+    if axis == "step" or without_data:
+        return x, "Step (updates of the parameters)"
+    each = _updates_per_epoch(runs)
+    if each is not None:
+        return x / each[:, None], "Epoch (passes over the training rows)"
+    if which == "batch_loss":
+        return x, "Step (updates of the parameters)"
+    return np.where(at >= 0, np.arange(at.shape[1]), np.nan), "Record"
+
+
+def _updates_per_epoch(runs: Runs) -> NDArray[np.int64] | None:
+    """How many updates make an epoch, (runs,), if the plan is there to ask."""
+    if runs.plan is None:
+        return None
+    of_group = {c.group: c for c in reversed(runs.plan.chunks)}
+    each = np.ones(runs.plan.runs, dtype=np.int64)
+    for number, chunk in of_group.items():
+        each[runs.plan.groups[number].index] = runs.plan.work(chunk).updates_per_epoch
+    chosen: NDArray[np.int64] = each[runs.settings["run"].to_numpy()]
+    return chosen
+
+
+def _label(setting: dict[str, Any], varying: set[str]) -> str:
+    named = [
+        f"{name.replace('_', ' ')} {said(value)}"
+        for name, value in setting.items()
+        if name != "optimizer" and value is not None and (name in varying or name == "lr")
+    ]
+    return ", ".join([setting["optimizer"], *named])
+
+
+def said(value: Any) -> str:
+    """A setting's value in few letters."""
+    if isinstance(value, tuple):
+        return f"({', '.join(map(said, value))})"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _finite(values: Floats) -> Floats:
+    kept: Floats = values[np.isfinite(values)]
+    return kept

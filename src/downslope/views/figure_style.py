@@ -1,0 +1,129 @@
+"""How every picture looks: its colours, its letters, its legend; nothing global is touched."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+
+# Okabe and Ito, "Color Universal Design": told apart with any colour vision. Their yellow is too
+# light for a line on white.
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#B0B0B0"
+PALETTE = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK)
+
+SMALL, NORMAL = 9, 10
+_DOTS_PER_INCH = 150
+_LONGEST = 48
+_CHINESE = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "PingFang SC",
+    "Microsoft YaHei",
+    "WenQuanYi Micro Hei",
+    "SimHei",
+)
+
+
+class Picture(Figure):
+    """A matplotlib figure that shows itself in a notebook, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def picture(width: float, height: float) -> Picture:
+    """An empty picture, in inches."""
+    return Picture(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
+
+
+def colours(count: int) -> list[Any]:
+    """Colours of `count` lines: the palette, or shades in order where it does not suffice."""
+    if count <= len(PALETTE):
+        return list(PALETTE[:count])
+    shades = mpl.colormaps["cividis"]
+    return [shades(0.92 * place / (count - 1)) for place in range(count)]
+
+
+def prepare(axes: Axes, x_label: str, y_label: str) -> None:
+    """Labels, a light grid, and no box."""
+    axes.set_xlabel(text(x_label), fontsize=NORMAL, fontfamily=families())
+    axes.set_ylabel(text(y_label), fontsize=NORMAL, fontfamily=families())
+    axes.tick_params(labelsize=SMALL)
+    axes.grid(True, color="#E4E4E4", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def title(axes: Axes, words: str) -> None:
+    """A small heading, for one panel of several."""
+    axes.set_title(text(words), fontsize=SMALL, fontfamily=families())
+
+
+def legend(figure: FigureBase, handles: Sequence[Any], heading: str = "") -> None:
+    """A legend below everything else, in as many columns as its words leave room for."""
+    names = [f" {text(str(handle.get_label()))}" for handle in handles]  # "_x" would be left out
+    if not handles:
+        return
+    box = figure.legend(
+        list(handles),
+        names,
+        loc="outside lower center",
+        ncols=legend_columns([*names]),
+        title=heading or None,
+        frameon=False,
+        prop={"size": SMALL, "family": families()},
+        title_fontsize=SMALL,
+        handlelength=1.6,
+        columnspacing=1.2,
+    )
+    box.set_zorder(5)
+
+
+def legend_columns(names: Sequence[str]) -> int:
+    """How many columns of these names fit beside each other."""
+    longest = max((len(name) for name in names), default=0)
+    return max(1, min(3, len(names), 66 // (longest + 8)))
+
+
+def legend_height(names: Sequence[str]) -> float:
+    """The inches that a legend of these names takes."""
+    return 0.19 * -(-len(names) // legend_columns(names))
+
+
+def text(words: str, longest: int = _LONGEST) -> str:
+    r"""Words made safe to draw: names out of a table are data.
+
+    A dollar sign would start a formula, a line break or a letter that no installed font has
+    would spoil the picture; what is too long is cut.
+
+    >>> print(text("price ($)"))
+    price (\$)
+    """
+    cut = words if len(words) <= longest else f"{words[: longest - 1]}…"
+    drawn = [c if _drawable(c) else ("\N{WHITE SQUARE}" if c.isprintable() else " ") for c in cut]
+    return "".join(drawn).replace("$", r"\$")
+
+
+@cache
+def families() -> list[str]:
+    """The fonts to take letters from, in turn: matplotlib's own, then one for Chinese."""
+    installed = set(font_manager.get_font_names())
+    return ["DejaVu Sans", *[name for name in _CHINESE if name in installed][:1]]
+
+
+@cache
+def _drawable(character: str) -> bool:
+    if " " <= character <= "~":
+        return True
+    fonts = [font_manager.get_font(font_manager.findfont(name)) for name in families()]
+    return any(font.get_char_index(ord(character)) for font in fonts)

@@ -1,0 +1,111 @@
+"""Reports for the command line: plain data in, text out, right in 80 columns and in a pipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from downslope.ranking import Diverged, Ranked
+from downslope.tables import shown
+
+Units = Callable[[float], float]
+
+
+def console() -> Console:
+    """Where reports go: colours on a terminal alone, 80 columns in a pipe."""
+    return Console(highlight=False, soft_wrap=False)
+
+
+def number(value: float) -> str:
+    """Four digits, in the shortest form that people read at once."""
+    return f"{value:.4g}"
+
+
+def print_lines(lines: Sequence[str], out: Console, indent: str = "  ") -> None:
+    """Lines as they are: nothing in them is taken as markup."""
+    for line in lines:
+        out.print(Text(indent + line), overflow="fold")
+
+
+def print_ranking(
+    ranked: Sequence[Ranked], out: Console, *, title: str, measure: str, units: Units
+) -> None:
+    """A table of settings: median, smallest and largest over seeds, and how many diverged."""
+    out.print(Text(title, style="bold"))
+    names = [n for n in dict.fromkeys(k for r in ranked for k in r.settings)]
+    table = Table(box=None, pad_edge=False, header_style="underline")
+    for name in names:
+        table.add_column(Text(name), justify="left" if name == "optimizer" else "right")
+    table.add_column(f"median {measure}", justify="right")
+    table.add_column("over seeds", justify="right")
+    table.add_column("diverged", justify="right")
+    table.add_column("best run", justify="right")
+    for one in ranked:
+        cells = [_setting(one.settings.get(name)) for name in names]
+        low, high = number(units(one.low)), number(units(one.high))
+        spread = f"{low} – {high}" if one.seeds > 1 else "one seed"
+        every = one.diverged == one.seeds
+        table.add_row(
+            *map(Text, cells),
+            "–" if every else number(units(one.loss)),
+            "–" if every else spread,
+            f"{one.diverged} of {one.seeds}" if one.diverged else "none",
+            f"{one.best_run}",
+        )
+    out.print(table)
+
+
+def _setting(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, list):
+        return f"({', '.join(map(_setting, value))})"
+    return shown(str(value))
+
+
+def diverged_lines(diverged: Sequence[Diverged]) -> list[str]:
+    """A sentence an optimizer: how many runs diverged, and at which rates."""
+    lines = []
+    for one in diverged:
+        if not one.runs:
+            lines.append(f"{one.optimizer}: none of {one.of} runs diverged")
+            continue
+        line = f"{one.optimizer}: {one.runs} of {one.of} runs diverged"
+        if one.lowest_lr is not None and one.highest_lr is not None:
+            at = number(one.lowest_lr)
+            if one.highest_lr > one.lowest_lr:
+                at += f" to {number(one.highest_lr)}"
+            line += f", at rates {at}"
+            line += (
+                f"; none at any rate up to {number(one.stable_lr)}"
+                if one.stable_lr is not None and one.stable_lr < one.lowest_lr
+                else ""
+            )
+        lines.append(line)
+    return lines
+
+
+def print_scores(
+    columns: dict[str, dict[str, float]], out: Console, *, title: str, words: dict[str, str]
+) -> None:
+    """Scores side by side, a row a score."""
+    out.print(Text(title, style="bold"))
+    table = Table(box=None, pad_edge=False, header_style="underline")
+    table.add_column("")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for key, word in words.items():
+        table.add_row(Text(word), *(number(scores[key]) for scores in columns.values()))
+    out.print(table)
+
+
+def print_files(files: Sequence[Path], out: Console) -> None:
+    """What was written."""
+    out.print(Text("Written", style="bold"))
+    print_lines([str(file) for file in files], out)
