@@ -32,10 +32,10 @@ Batch = Tensor | None
 class Signed(optim.Optimizer):
     """A user's own: steps along the sign of an average gradient, its hyperparameters its own."""
 
-    def __init__(self, params: Any, lr: float = 0.01, keep: float = 0.5, powers: Any = (1, 2)):
+    def __init__(self, params: Any, lr: float = 0.01, memory: float = 0.5, powers: Any = (1, 2)):
         if lr < 0:
             raise ValueError(f"Invalid learning rate: {lr}")
-        super().__init__(params, {"lr": lr, "keep": keep, "powers": powers})
+        super().__init__(params, {"lr": lr, "memory": memory, "powers": powers})
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -49,12 +49,12 @@ class Signed(optim.Optimizer):
                 if p.grad is None:
                     continue
                 average = self.state[p].setdefault("average", torch.zeros_like(p))
-                average.mul_(group["keep"]).add_(p.grad, alpha=1 - group["keep"])
+                average.mul_(group["memory"]).add_(p.grad, alpha=1 - group["memory"])
                 p.sub_(group["lr"] * sum(torch.tanh(average) ** k for k in group["powers"]))
         return loss
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """An optimizer with hyperparameters and rates at which the problems below are stable."""
 
@@ -100,7 +100,7 @@ def _cases() -> list[Case]:
         (optim.ASGD, (0.001, 0.003, 0.01), [{}, {"lambd": 0.1, "alpha": 0.5, "weight_decay": 0.1}]),
         (optim.Adafactor, (0.003, 0.01, 0.03), [{}]),
         (optim.LBFGS, (0.1, 0.3, 1.0), [{"max_iter": 3}]),
-        (Signed, (0.003, 0.01, 0.03), [{}, {"keep": 0.9, "powers": (1,)}]),
+        (Signed, (0.003, 0.01, 0.03), [{}, {"memory": 0.9, "powers": (1,)}]),
     ]  # fmt: skip
     return [Case(cls, rates, s) for cls, rates, variants in table for s in variants]
 
@@ -206,7 +206,8 @@ def frozen() -> nn.Module:
 _MODULES: dict[str, Callable[[], nn.Module]] = {
     "tanh": lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)),
     "batchnorm": lambda: nn.Sequential(
-        nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1)
+        # A bias here would have no gradient but rounding, which Adam and its kin would follow.
+        nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1)
     ),
     "unused": Unused,
     "frozen": frozen,

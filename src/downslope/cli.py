@@ -315,8 +315,15 @@ def _print_fit(found: Fit, source: str) -> None:
     out, problem, runs = terminal.console(), found.problem, found.runs
     assert problem.table is not None and problem.train is not None
     counts = [0 if r is None else len(r) for r in (problem.validation, problem.test)]
-    out.print(f"{shown(source, 60)}: {len(problem.train)} rows to train, "
-              f"{counts[0]} to choose the run, {counts[1]} to test it", markup=False)  # fmt: skip
+    terminal.print_lines(
+        [
+            shown(Path(source).name, 60),
+            f"  {len(problem.train)} rows to train, {counts[0]} to choose the run, "
+            f"{counts[1]} to test it",
+        ],
+        out,
+        indent="",
+    )
     terminal.print_lines(problem.table.schema.describe(), out)
     terminal.print_lines([f"note: {note}" for note in problem.notes], out, indent="")
     measure, units = _units(problem)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, optim
 
 from downslope.engines.layout import cells
-from downslope.engines.work import Handwritten, Options, Start, Work
+from downslope.engines.processes import shared_out
+from downslope.engines.work import Handwritten, Options, Outcome, Start, Tick, Work
 from downslope.errors import InputError, OptimizerError, listed, nearest
 from downslope.grid import RUN_SETTINGS, Grid, check_settings, expand
 from downslope.handwritten import check_gradient
@@ -26,6 +27,9 @@ from downslope.schedules import Schedule
 from downslope.study import Study
 
 KEPT = ("loss", "batch_loss", "gradient_norm", "parameters")
+WORTH_PROCESSES = 0.5
+"""Seconds of work above which it is shared out over processes."""
+
 LARGEST_RECORDS = 4 * 2**30
 """Bytes of records above which a request is refused before it starts."""
 
@@ -161,19 +165,28 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
     """All chunks that are not done yet; what is finished is kept whatever happens."""
     done = {} if study is None else study.finished()
     parts = [(plan.index(plan.chunks[place]), outcome) for place, outcome in done.items()]
-    work = [(place, chunk) for place, chunk in enumerate(plan.chunks) if place not in done]
-    total = sum(_updates(plan, chunk) for _, chunk in work)
+    places = [place for place in range(len(plan.chunks)) if place not in done]
+    chunks = [plan.chunks[place] for place in places]
+    alone = all(plan.alone(chunk) for chunk in chunks)
+    worthwhile = alone and sum(map(plan.seconds, chunks)) > WORTH_PROCESSES
     interrupted = False
+
+    def carry_out(place: int, tick: Tick) -> Outcome:
+        return plan.carry_out(plan.chunks[place], tick)
+
+    def keep(place: int, outcome: Outcome) -> None:
+        chunk = plan.chunks[place]
+        if study is not None:
+            study.write(place, chunk, outcome)
+        parts.append((plan.index(chunk), outcome))
+        shown.finished(_updates(plan, chunk), outcome)
+
+    total = sum(_updates(plan, chunk) for chunk in chunks)
     with Progress(total, plan.runs, shown=progress) as shown:
         for outcome in done.values():
             shown.found(outcome)
         try:
-            for place, chunk in work:
-                outcome = plan.carry_out(chunk, shown.tick)
-                if study is not None:
-                    study.write(place, chunk, outcome)
-                parts.append((plan.index(chunk), outcome))
-                shown.finished(_updates(plan, chunk), outcome)
+            shared_out(carry_out, places, shown.tick, keep, worthwhile=worthwhile)
         except KeyboardInterrupt:
             if not parts:
                 raise
@@ -275,7 +288,7 @@ def _try_schedule(work: Work) -> None:
         settings = cells(work.group, work.problem.names).settings(work.group, 0, 0)
         parameter = torch.zeros(1, 1, requires_grad=True)
         make: Callable[..., optim.Optimizer] = work.group.optimizer
-        optimizer = make([{"params": [parameter], **settings}])
+        optimizer = make([parameter], **settings)
         work.options.schedule.make(optimizer, max(work.updates, 1))
 
 

@@ -41,7 +41,9 @@ def log_range(low: float, high: float, count: int) -> list[float]:
     if count < 1 or count != int(count):
         raise InputError(f"log_range needs a count of at least 1, got {count}")
     values = np.geomspace(low, high, int(count))
-    return [float(f"{value:.12g}") for value in values]
+    digits = 10.0 ** (11 - np.floor(np.log10(values)))  # twelve are enough, and read better
+    rounded: list[float] = (np.round(values * digits) / digits).tolist()
+    return rounded
 
 
 class Grid:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from downslope.engines import looped, stacked
+from downslope.engines.processes import CAN_FORK, threads
 from downslope.engines.work import Options, Outcome, Start, Tick, Work
 from downslope.errors import EngineError, nearest
 from downslope.grid import Group
@@ -61,7 +62,25 @@ class Plan:
     def carry_out(self, chunk: Chunk, tick: Tick = lambda updates, diverged: None) -> Outcome:
         """The outcome of a chunk's runs, in the order of their group."""
         engine = {"looped": looped.run, "stacked": stacked.run}[chunk.engine]
-        return engine(self.work(chunk), tick)
+        with threads(1 if self.alone(chunk) else None):
+            return engine(self.work(chunk), tick)
+
+    def alone(self, chunk: Chunk) -> bool:
+        """Whether a chunk is carried out by one thread, so that others can be beside it.
+
+        The answer must not depend on what else there is to do: a run's last bit may depend on
+        the number of threads.
+        """
+        if self.problem.device.type != "cpu":
+            return False
+        if chunk.engine == "looped":
+            return looped.small(self.work(chunk))
+        return CAN_FORK
+
+    def seconds(self, chunk: Chunk) -> float:
+        """A rough guess of how long a chunk takes."""
+        work = self.work(chunk)
+        return work.updates * (3e-4 if chunk.engine == "stacked" else 1e-4 * len(work))
 
     def index(self, chunk: Chunk) -> NDArray[np.int64]:
         """The run numbers of a chunk."""

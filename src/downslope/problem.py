@@ -193,7 +193,7 @@ class Problem:
         def rows_of(part: NDArray[np.int64]) -> Rows | None:
             rows = usable[part][encoded.kept[usable[part]]]
             x = torch.from_numpy(encoded.X[place[rows]]).to(torch.get_default_dtype())
-            y = torch.from_numpy(schema.encode_target(frame[rows]))
+            y = torch.tensor(schema.encode_target(frame[rows]))
             if binary or not classes:
                 y = y.to(x.dtype).reshape(-1, 1)
             return Rows(x, y) if len(x) else None

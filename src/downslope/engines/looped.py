@@ -1,12 +1,11 @@
 """One run after another through torch.optim itself: the reference, and the way for whatever is
-unusual. Where the model is small, runs are shared out over processes of one thread each."""
+unusual."""
 
 from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from typing import Any
 
@@ -16,7 +15,6 @@ from torch import Tensor, nn, optim
 
 from downslope.data import Rows, tensors
 from downslope.engines.layout import cells
-from downslope.engines.processes import shared_out
 from downslope.engines.work import (
     Handwritten,
     Outcome,
@@ -44,31 +42,14 @@ CHUNK = 16
 
 def run(work: Work, tick: Tick) -> Outcome:
     """Carry out the runs of `work`, each by itself."""
-    batch = 1 if work.problem.train is None else (work.group.batch_size or work.rows)
+    return _joined([_descend(work.part(slice(run, run + 1)), tick) for run in range(len(work))])
+
+
+def small(work: Work) -> bool:
+    """Whether a step is too short to be shared among threads: then runs are, among processes."""
+    batch = work.rows if work.group.batch_size is None else min(work.group.batch_size, work.rows)
     weights = sum(p.numel() for p in work.problem.template.parameters())
-    small = weights * min(batch, max(work.rows, 1)) < _SMALL
-    parts = [work.part(slice(run, run + 1)) for run in range(len(work))]
-    with _threads(1 if small else None):
-        outcomes = shared_out(
-            lambda place, told: _descend(parts[place], told),
-            len(parts),
-            tick,
-            worthwhile=small
-            and work.problem.device.type == "cpu"
-            and work.updates * len(work) > 10**4,
-        )
-    return _joined(outcomes)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Set by the problem alone, so that a run's last bit does not depend on its company."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return weights * max(batch, 1) < _SMALL
 
 
 def _joined(outcomes: list[Outcome]) -> Outcome:
@@ -120,14 +101,18 @@ class _Descent:
     def _make_optimizer(self) -> optim.Optimizer:
         group, named = self.work.group, self.parameters
         parts = cells(group, list(named))
-        groups = []
-        for cell in range(len(parts.patterns)):
-            members = [p for name, p in named.items() if parts.of[name] == cell]
-            groups.append({"params": members, **parts.settings(group, 0, cell)})
-        first = {name: value for name, value in groups[0].items() if name != "params"}
-        known = hyperparameters(group.optimizer)
-        arguments = first if known.open else {n: v for n, v in first.items() if n in known.defaults}
-        return group.optimizer(groups, **arguments)
+        members = [
+            {
+                "params": [p for name, p in named.items() if parts.of[name] == cell],
+                **{name: parts.settings(group, 0, cell)[name] for name in group.patterned},
+            }
+            for cell in range(len(parts.patterns))
+        ]
+        known, settings = hyperparameters(group.optimizer), parts.settings(group, 0, 0)
+        make: Callable[..., optim.Optimizer] = group.optimizer
+        return make(
+            members, **{n: v for n, v in settings.items() if known.open or n in known.defaults}
+        )
 
     def descend(self) -> Outcome:
         work, recorder = self.work, self.recorder
@@ -182,7 +167,7 @@ class _Descent:
         back for losses: the first of these is the one before the update."""
         losses: list[float] = []
 
-        def closure() -> Tensor:
+        def closure() -> Any:  # torch says float, and takes a tensor
             loss = self._pass(rows)
             losses.append(loss.item())
             return loss

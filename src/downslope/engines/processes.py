@@ -8,7 +8,8 @@ import pickle
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
@@ -17,28 +18,38 @@ import torch
 Result = TypeVar("Result")
 Told = Callable[[int, int], None]
 
+CAN_FORK = sys.platform == "linux"
+"""Elsewhere, system libraries do not survive a fork."""
+
 
 def shared_out(
-    task: Callable[[int, Told], Result], count: int, tick: Told, *, worthwhile: bool
-) -> list[Result]:
-    """``[task(0, tick), task(1, tick), …]``, over processes if that is worthwhile.
+    task: Callable[[int, Told], Result],
+    places: Sequence[int],
+    tick: Told,
+    keep: Callable[[int, Result], None],
+    *,
+    worthwhile: bool,
+) -> None:
+    """Do ``keep(place, task(place, tick))`` for every place, over processes if worthwhile.
 
     Workers are forked, so that a task may use what cannot be sent (a lambda, a module made in a
-    notebook); only its result is sent back. An error of a task is raised here; an interruption
-    ends all workers.
+    notebook); only its result is sent back, and kept here, as soon as it is there. An error of a
+    task is raised here; an interruption ends all workers.
     """
-    workers = min(count, os.cpu_count() or 1)
-    if not worthwhile or workers < 2 or not _can_fork():
-        return [task(place, tick) for place in range(count)]
-    results: dict[int, Result] = {}
+    workers = min(len(places), os.cpu_count() or 1)
+    if not worthwhile or workers < 2 or torch.cuda.is_initialized() or not CAN_FORK:
+        for place in places:
+            keep(place, task(place, tick))
+        return
     pipes: list[Connection] = []
     processes = []
     context = multiprocessing.get_context("fork")
+    kept = 0
     try:
         for worker in range(workers):
             reading, writing = context.Pipe(duplex=False)
-            places = range(worker, count, workers)
-            process = context.Process(target=_work, args=(task, places, writing), daemon=True)
+            share = places[worker::workers]
+            process = context.Process(target=_work, args=(task, share, writing), daemon=True)
             with warnings.catch_warnings():
                 # The children use one thread and none of the parent's locks.
                 warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
@@ -57,7 +68,8 @@ def shared_out(
                 if kind == "tick":
                     tick(*said)
                 elif kind == "result":
-                    results.update([said])
+                    keep(*said)
+                    kept += 1
                 else:
                     raise said
     finally:
@@ -65,17 +77,24 @@ def shared_out(
             process.terminate()
         for process in processes:
             process.join()
-    if len(results) < count:
+    if kept < len(places):
         raise RuntimeError("a process that carried out runs was ended from outside")
-    return [results[place] for place in range(count)]
 
 
-def _can_fork() -> bool:
-    # Elsewhere system libraries do not survive a fork; nor does CUDA anywhere.
-    return sys.platform == "linux" and not torch.cuda.is_initialized()
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Let torch use so many threads for a while; None: as many as it does."""
+    before = torch.get_num_threads()
+    if count is not None and count != before:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != before:
+            torch.set_num_threads(before)
 
 
-def _work(task: Callable[[int, Told], Any], places: range, pipe: Connection) -> None:
+def _work(task: Callable[[int, Told], Any], places: Sequence[int], pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     torch.set_num_threads(1)
 

@@ -206,7 +206,7 @@ def _used(problem: Problem) -> set[str]:
     objective = problem.fresh(0)
     named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
     some = None if problem.train is None else problem.train[:4]
-    with torch.random.fork_rng(devices=[]):
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         loss = objective(*tensors(some))
     gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {

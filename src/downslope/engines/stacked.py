@@ -23,10 +23,10 @@ from downslope.optimizers import RULES, why_looped
 from downslope.problem import Problem, row_blocks
 from downslope.sampling import batches, epoch_order
 
-MOST_RUNS = 1024
+MOST_RUNS = 512
 """Runs in a chunk at most: past this, more runs cost no less each."""
 
-_ELEMENTS = {"cpu": 2**20, "cuda": 2**26}
+_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
 """Elements of the largest intermediate of a chunk: what caches (or a GPU) take well."""
 
 _HELD = 2**27

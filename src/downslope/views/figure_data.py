@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,52 +13,23 @@ from torch import nn
 from downslope.engines.work import Status
 from downslope.errors import InputError
 from downslope.runs import Runs
+from downslope.views.figure_settings import Setting, settings_of, thinned
 
 Floats = NDArray[np.float64]
 Axis = Literal["epoch", "step"]
 Which = Literal["loss", "batch_loss"]
 
-MOST_LINES = 12
-"""Settings that get a line and a name of their own; the others are drawn thin and counted."""
 BLOWN_UP = 10.0
 """Times the initial loss: what lies above is left outside where only wild runs would show it."""
 
-_NO_SETTING = ("run", "seed", "engine")
-_OF_RUNS = ("clip_norm", "start", "batch_size", "order")
-_LOSS_WORDS: dict[type[nn.Module], str] = {
+_DECADES = 32.0
+_LOSS_WORDS: dict[Any, str] = {
     nn.MSELoss: "mean squared error",
     nn.L1Loss: "mean absolute error",
     nn.CrossEntropyLoss: "cross-entropy",
     nn.BCEWithLogitsLoss: "binary cross-entropy",
     nn.HuberLoss: "Huber loss",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Setting:
-    """The runs that differ in nothing but their seed.
-
-    Attributes:
-        label: the optimizer and what tells this setting from the others.
-        rows: their places among the runs, (seeds,).
-        score: their median score (smaller is better); infinite if most of them diverged.
-        diverged: how many of them diverged.
-    """
-
-    label: str
-    optimizer: str
-    rows: NDArray[np.int64]
-    score: float
-    diverged: int
-
-    @property
-    def counted_label(self) -> str:
-        """The label with how many seeds there are, and how many of them diverged."""
-        seeds = len(self.rows)
-        said = [f"{seeds} seeds"] if seeds > 1 else []
-        if self.diverged:
-            said.append("diverged" if seeds == 1 else f"{self.diverged} diverged")
-        return f"{self.label} ({', '.join(said)})" if said else self.label
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,14 +63,6 @@ class LossCurves:
     log: bool
 
 
-class _Scored(Protocol):
-    @property
-    def setting(self) -> Setting: ...
-
-
-_Line = TypeVar("_Line", bound=_Scored)
-
-
 def loss_curves(
     runs: Runs, axis: Axis = "epoch", log: bool = True, which: Which = "loss"
 ) -> LossCurves:
@@ -123,12 +86,7 @@ def loss_curves(
     x, x_label = _horizontal(runs, at, axis, which)
     curves = [_curve(runs, values, x, setting, which) for setting in settings_of(runs)]
     shown, others = thinned(curves)
-    seen = [values[~runs.diverged], values[:, :1]]
-    if which == "loss" and runs.validation_loss is not None:
-        seen.append(runs.validation_loss[~runs.diverged])
-    together = _finite(np.concatenate([v.ravel() for v in seen]))
-    if runs.diverged.all() and len(runs):
-        together = _finite(np.minimum(values, BLOWN_UP * abs(values[:, :1])).ravel())
+    together = _seen(runs, values, [c.setting for c in shown] if others else [], which)
     log = bool(log and not (together < 0).any() and (together > 0).any())
     words = loss_words(runs) if which == "loss" else f"batch's {loss_words(runs)}"
     return LossCurves(
@@ -136,54 +94,17 @@ def loss_curves(
     )
 
 
-def settings_of(runs: Runs, without: Sequence[str] = ()) -> list[Setting]:
-    """The settings among runs, in their order; `without` names columns that do not count."""
-    frame = runs.settings
-    names = [n for n in frame.columns if n not in _NO_SETTING and n not in without]
-    rows: dict[tuple[Any, ...], list[int]] = {}
-    columns = [[_hashable(v) for v in frame[name].to_list()] for name in names]
-    for place, key in enumerate(zip(*columns, strict=True)):
-        rows.setdefault(key, []).append(place)
-    named = [dict(zip(names, key, strict=True)) for key in rows]
-    varying = {
-        optimizer: {
-            name
-            for name in names
-            if len({n[name] for n in named if n["optimizer"] == optimizer or name in _OF_RUNS}) > 1
-        }
-        for optimizer in {n["optimizer"] for n in named}
-    }
-    score = np.where(np.isfinite(runs.score), runs.score, np.inf)
-    return [
-        Setting(
-            label=_label(setting, varying[setting["optimizer"]]),
-            optimizer=setting["optimizer"],
-            rows=np.asarray(places),
-            score=float(np.sort(score[places])[len(places) // 2]),
-            diverged=int(runs.diverged[places].sum()),
-        )
-        for setting, places in zip(named, rows.values(), strict=True)
-    ]
-
-
-def thinned(lines: Sequence[_Line]) -> tuple[tuple[_Line, ...], tuple[_Line, ...]]:
-    """All lines if they are few; else each optimizer's best one, and the others."""
-    if len(lines) <= MOST_LINES:
-        return tuple(lines), ()
-    by_score = sorted(lines, key=lambda line: line.setting.score)
-    best = {line.setting.optimizer: line for line in reversed(by_score)}
-    chosen = sorted(best.values(), key=lambda line: line.setting.score)[:MOST_LINES]
-    taken = {id(line) for line in chosen}
-    return tuple(chosen), tuple(line for line in lines if id(line) not in taken)
-
-
 def limits(values: Floats, log: bool) -> tuple[float, float]:
-    """The ends of an axis that holds the finite `values` with a little room."""
+    """The ends of an axis that holds the finite `values` with a little room.
+
+    A logarithmic one spans `_DECADES` at most: 0, or what is as good as it, stands at its foot.
+    """
     values = values[values > 0] if log else values
     if not len(values):
         return (0.1, 10.0) if log else (-1.0, 1.0)
     scaled = np.log10(values) if log else values
     low, high = float(scaled.min()), float(scaled.max())
+    low = max(low, high - _DECADES) if log else low
     room = 0.05 * (high - low) or (0.5 if log else 0.05 * abs(high) or 1.0)
     low, high = low - room, high + room
     return (float(10**low), float(10 ** min(high, 307.0))) if log else (low, high)
@@ -209,19 +130,40 @@ def loss_words(runs: Runs) -> str:
     problem = runs.plan.problem
     if problem.train is None:
         return "value of the function"
-    words = _LOSS_WORDS.get(type(problem.template.loss), "loss")
+    loss: Any = type(problem.template.loss)
+    words = _LOSS_WORDS.get(loss, "loss")
     standardised = problem.table is not None and not problem.table.schema.target.classes
     return f"{words} (standardised target)" if standardised else words
+
+
+def _seen(runs: Runs, values: Floats, shown: Sequence[Setting], which: Which) -> Floats:
+    """The losses that the axis has to hold: those of the runs that did not diverge, and where
+    they started; of thin lines, if any settings are `shown` thick, only those below the start."""
+    start = values[:, :1]
+    if runs.diverged.all():
+        return _finite(np.minimum(values, BLOWN_UP * abs(start)).ravel())
+    held = np.where(runs.diverged[:, None], np.nan, values)
+    validation = runs.validation_loss if which == "loss" else None
+    checked = np.full_like(start, np.nan) if validation is None else validation
+    checked = np.where(runs.diverged[:, None], np.nan, checked)
+    if shown:
+        thin = np.ones(len(runs), dtype=bool)
+        thin[np.concatenate([setting.rows for setting in shown])] = False
+        held = np.where(thin[:, None], np.minimum(held, start), held)
+        checked = np.where(thin[:, None], np.nan, checked)
+    return _finite(np.concatenate([start.ravel(), held.ravel(), checked.ravel()]))
 
 
 def _curve(runs: Runs, values: Floats, x: Floats, setting: Setting, which: Which) -> Curve:
     rows = setting.rows
     own = values[rows]
-    at = x[rows].max(0)
+    at = np.fmax.reduce(x[rows])  # the longest of them
     there = np.isfinite(at)
     validation = None
     if which == "loss" and runs.validation_loss is not None:
-        validation = over_seeds(_held(runs, runs.validation_loss[rows], rows)[:, there])[0]
+        validation = over_seeds(
+            _held(runs, runs.validation_loss[rows].astype(np.float64), rows)[:, there]
+        )[0]
     middle, low, high = over_seeds(_held(runs, own, rows)[:, there])
     ends = []
     for place, losses in zip(rows, own, strict=True):
@@ -264,9 +206,7 @@ def _kept(runs: Runs, which: Which) -> tuple[Floats, NDArray[np.int64]]:
     return values, runs.steps
 
 
-def _horizontal(
-    runs: Runs, at: NDArray[np.int64], axis: Axis, which: Which
-) -> tuple[Floats, str]:
+def _horizontal(runs: Runs, at: NDArray[np.int64], axis: Axis, which: Which) -> tuple[Floats, str]:
     """Where the records (runs, records) stand on the axis, NaN after the end, and its label."""
     x = np.where(at >= 0, at, np.nan).astype(np.float64)
     without_data = runs.plan is not None and runs.plan.problem.train is None
@@ -290,26 +230,6 @@ def _updates_per_epoch(runs: Runs) -> NDArray[np.int64] | None:
         each[runs.plan.groups[number].index] = runs.plan.work(chunk).updates_per_epoch
     chosen: NDArray[np.int64] = each[runs.settings["run"].to_numpy()]
     return chosen
-
-
-def _label(setting: dict[str, Any], varying: set[str]) -> str:
-    named = [
-        f"{name.replace('_', ' ')} {said(value)}"
-        for name, value in setting.items()
-        if name != "optimizer" and value is not None and (name in varying or name == "lr")
-    ]
-    return ", ".join([setting["optimizer"], *named])
-
-
-def said(value: Any) -> str:
-    """A setting's value in few letters."""
-    if isinstance(value, tuple):
-        return f"({', '.join(map(said, value))})"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _hashable(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _finite(values: Floats) -> Floats:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from downslope.views.figure_fields import Fit, Path, Paths
+from downslope.views.figure_fits import Fit
+from downslope.views.figure_paths import Path, Paths
 from downslope.views.figure_style import (
     BLACK,
     BLUE,
@@ -37,32 +40,32 @@ def draw_paths(data: Paths) -> Figure:
         panel.set_visible(False)
     bottom = {id(panels[(count - 1 - c) // columns, c]) for c in range(columns) if c < count}
     vertical = data.names[1] if len(data.names) == 2 else data.y_label
-    handles = []
+    handles: dict[str, Artist] = {}
     for place, (panel, way) in enumerate(zip(panels.ravel(), data.paths, strict=False)):
         first, low = place % columns == 0, id(panel) in bottom
         prepare(panel, data.names[0] if low else "", vertical if first else "")
         panel.tick_params(labelbottom=low, labelleft=first)
         title(panel, way.label + (" (diverged)" if way.diverged else ""))
         draw = _path_on_curve if len(data.names) == 1 else _path_on_contours
-        handles = draw(panel, data, way)
+        handles |= {str(drawn.get_label()): drawn for drawn in draw(panel, data, way)}
     if data.runs > count:
         figure.suptitle(f"{count} of {data.runs:,} runs", fontsize=SMALL)
-    legend(figure, handles)
+    legend(figure, list(handles.values()))
     return figure
 
 
-def _path_on_curve(axes: Axes, data: Paths, way: Path) -> list[object]:
+def _path_on_curve(axes: Axes, data: Paths, way: Path) -> list[Artist]:
     (x,) = data.axes
     shown = data.surface[np.isfinite(data.surface)]
-    handles: list[object] = []
+    handles: list[Artist] = []
     handles += axes.plot(x, data.surface, color=GREY, linewidth=1.6, label=data.y_label)
     axes.set_xlim(x[0], x[-1])
     low, high = shown.min(), shown.max()
     axes.set_ylim(low - 0.08 * (high - low), high + 0.04 * (high - low))
-    return handles + _path(axes, way.points[:, 0], way.losses)
+    return handles + _path(axes, way, way.losses)
 
 
-def _path_on_contours(axes: Axes, data: Paths, way: Path) -> list[object]:
+def _path_on_contours(axes: Axes, data: Paths, way: Path) -> list[Artist]:
     x, y = data.axes
     low, high = np.nanmin(data.surface), np.nanmax(data.surface)
     if high > low:
@@ -71,18 +74,21 @@ def _path_on_contours(axes: Axes, data: Paths, way: Path) -> list[object]:
         axes.contour(x, y, data.surface, levels=levels, colors=GREY, linewidths=0.7)
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
-    return _path(axes, way.points[:, 0], way.points[:, 1])
+    contours = Line2D([], [], color=GREY, linewidth=1.2, label="equal loss")
+    return [contours, *_path(axes, way, way.points[:, 1])]
 
 
-def _path(axes: Axes, x: np.ndarray, y: np.ndarray) -> list[object]:
+def _path(axes: Axes, way: Path, y: np.ndarray) -> list[Artist]:
+    x = way.points[:, 0]
     dots = {"marker": "o", "markersize": 3} if len(x) <= _MOST_DOTS else {}
     drawn = axes.plot(x, y, color=RED, linewidth=0.9, label="steps", **dots)  # type: ignore[arg-type]
     drawn += axes.plot(
         x[:1], y[:1], linestyle="none", marker="s", markersize=6, color=BLUE, label="start"
     )
     end = axes.plot(
-        x[-1:], y[-1:], linestyle="none", marker="*", markersize=11, color=BLACK, label="end",
-        zorder=4,
+        x[-1:], y[-1:], linestyle="none", marker="x" if way.diverged else "*", zorder=4,
+        markersize=8 if way.diverged else 11, color=BLACK,
+        label="diverged" if way.diverged else "end",
     )  # fmt: skip
     return [*drawn, *end]
 
@@ -97,7 +103,7 @@ def draw_fit(data: Fit) -> Figure:
     size = 16 if len(data.x) <= 500 else 4
     points = axes.scatter(data.x, data.y, s=size, color=BLUE, alpha=0.7, linewidths=0)
     points.set_label(data.label)
-    handles: list[object] = [points]
+    handles: list[Artist] = [points]
     if data.kind == "curve":
         handles += axes.plot(
             data.made_x, data.made_y, color="#E00000", linewidth=2, label="prediction"
@@ -109,9 +115,7 @@ def draw_fit(data: Fit) -> Figure:
     else:
         both = np.concatenate([data.x, data.y])
         ends = np.array([both.min(), both.max()])
-        handles += axes.plot(
-            ends, ends, color="#E00000", linewidth=1.2, label="predicted = true"
-        )
+        handles += axes.plot(ends, ends, color="#E00000", linewidth=1.2, label="predicted = true")
     legend(figure, handles)
     return figure
 

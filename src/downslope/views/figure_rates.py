@@ -12,14 +12,11 @@ from downslope.runs import Runs
 from downslope.views.figure_data import (
     BLOWN_UP,
     Floats,
-    Setting,
     limits,
     loss_words,
     over_seeds,
-    said,
-    settings_of,
-    thinned,
 )
+from downslope.views.figure_settings import Setting, said, settings_of, thinned
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +87,13 @@ def sensitivity(runs: Runs) -> Sensitivity:
         best = (float(rates[place]), float(final[place]), f"best run: loss {final[place]:.4g}")
     log_x = bool((rates[has_rate] > 0).all())
     values = final[has_rate & np.isfinite(final)]
-    log_y = bool((values >= 0).all() and (values > 0).any())
-    start = np.abs(runs.loss[:, 0])
-    roof = BLOWN_UP * max(start[np.isfinite(start)], default=np.inf)
+    start = np.abs(runs.loss[:, 0].astype(np.float64))
+    start = start[np.isfinite(start)]
+    roof = BLOWN_UP * start.max(initial=0.0) if len(start) else np.inf
+    seen = values[values <= roof]
+    if not len(seen):
+        seen = start
+    log_y = bool((values >= 0).all() and (seen > 0).any())
     words = loss_words(runs)
     over = "" if runs.validation_loss is None else "validation "
     return Sensitivity(
@@ -103,7 +104,7 @@ def sensitivity(runs: Runs) -> Sensitivity:
         x_label="Learning rate" if column == "lr" else f"Learning rate of {column[3:-1]}",
         y_label=f"Final {over}{words}",
         x_limits=limits(rates[has_rate], log_x),
-        y_limits=limits(values[values <= roof], log_y),
+        y_limits=limits(seen, log_y),
         log_x=log_x,
         log_y=log_y,
     )
@@ -134,9 +135,11 @@ def _line(setting: Setting, rates: Floats, final: Floats, runs: Runs) -> RateLin
     return RateLine(
         replace(setting, score=score, label=label),
         values,
-        *band.T,
-        np.asarray(counts, dtype=np.int64),
-        np.asarray(diverged, dtype=np.int64),
+        middle=band[:, 0],
+        low=band[:, 1],
+        high=band[:, 2],
+        runs=np.asarray(counts, dtype=np.int64),
+        diverged=np.asarray(diverged, dtype=np.int64),
     )
 
 

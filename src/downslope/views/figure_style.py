@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import cache
+from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
 from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure, SubFigure
 
 # Okabe and Ito, "Color Universal Design": told apart with any colour vision. Their yellow is too
 # light for a line on white.
@@ -19,6 +20,8 @@ SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#B0B0B0"
 PALETTE = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK)
 
 SMALL, NORMAL = 9, 10
+WIDTH = 5.6
+"""Inches of a picture with one panel: its letters can be read when it is printed 10 cm wide."""
 _DOTS_PER_INCH = 150
 _LONGEST = 48
 _CHINESE = (
@@ -51,13 +54,15 @@ def colours(count: int) -> list[Any]:
     if count <= len(PALETTE):
         return list(PALETTE[:count])
     shades = mpl.colormaps["cividis"]
-    return [shades(0.92 * place / (count - 1)) for place in range(count)]
+    return [shades(0.86 * place / (count - 1)) for place in range(count)]
 
 
 def prepare(axes: Axes, x_label: str, y_label: str) -> None:
     """Labels, a light grid, and no box."""
-    axes.set_xlabel(text(x_label), fontsize=NORMAL, fontfamily=families())
-    axes.set_ylabel(text(y_label), fontsize=NORMAL, fontfamily=families())
+    axes.set_xlabel(text(x_label, 80), fontsize=NORMAL, fontfamily=families())
+    lines = y_label.replace(" (", "\n(").split("\n") if len(y_label) > 38 else [y_label]
+    wrapped = [part for line in lines for part in wrap(text(line, 80), 38)]
+    axes.set_ylabel("\n".join(wrapped), fontsize=NORMAL, fontfamily=families())
     axes.tick_params(labelsize=SMALL)
     axes.grid(True, color="#E4E4E4", linewidth=0.6)
     axes.set_axisbelow(True)
@@ -69,16 +74,17 @@ def title(axes: Axes, words: str) -> None:
     axes.set_title(text(words), fontsize=SMALL, fontfamily=families())
 
 
-def legend(figure: FigureBase, handles: Sequence[Any], heading: str = "") -> None:
+def legend(figure: Figure | SubFigure, handles: Sequence[Any], heading: str = "") -> None:
     """A legend below everything else, in as many columns as its words leave room for."""
     names = [f" {text(str(handle.get_label()))}" for handle in handles]  # "_x" would be left out
     if not handles:
         return
+    width = figure.bbox.width / figure.dpi
     box = figure.legend(
         list(handles),
         names,
         loc="outside lower center",
-        ncols=legend_columns([*names]),
+        ncols=legend_columns(names, width),
         title=heading or None,
         frameon=False,
         prop={"size": SMALL, "family": families()},
@@ -89,10 +95,10 @@ def legend(figure: FigureBase, handles: Sequence[Any], heading: str = "") -> Non
     box.set_zorder(5)
 
 
-def legend_columns(names: Sequence[str]) -> int:
-    """How many columns of these names fit beside each other."""
+def legend_columns(names: Sequence[str], width: float = WIDTH) -> int:
+    """How many columns of these names fit beside each other in so many inches."""
     longest = max((len(name) for name in names), default=0)
-    return max(1, min(3, len(names), 66 // (longest + 8)))
+    return max(1, min(4, len(names), int(12.5 * width) // (longest + 7)))
 
 
 def legend_height(names: Sequence[str]) -> float:

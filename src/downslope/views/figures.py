@@ -7,19 +7,22 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from downslope.runs import Runs
 from downslope.views.figure_data import Axis, Curve, LossCurves, Which, loss_curves
 from downslope.views.figure_draw import draw_fit, draw_paths
-from downslope.views.figure_fields import fit, paths
+from downslope.views.figure_fits import fit
+from downslope.views.figure_paths import paths
 from downslope.views.figure_rates import RateLine, Sensitivity, sensitivity
 from downslope.views.figure_style import (
     BLACK,
     GREY,
     SMALL,
+    WIDTH,
     colours,
     legend,
     legend_height,
@@ -54,7 +57,7 @@ class Plots:
         """
         data = loss_curves(self.runs, axis, log, which)
         names = [curve.setting.counted_label for curve in data.curves]
-        figure = picture(5.6, 3.6 + legend_height([*names, "", ""]))
+        figure = picture(WIDTH, 3.6 + legend_height([*names, "", ""]))
         _draw_losses(figure, data)
         return figure
 
@@ -68,7 +71,7 @@ class Plots:
         """
         data = sensitivity(self.runs)
         names = [line.counted_label for line in data.lines]
-        figure = picture(5.6, 3.6 + legend_height([*names, "", ""]))
+        figure = picture(WIDTH, 3.6 + legend_height([*names, "", ""]))
         _draw_sensitivity(figure, data)
         return figure
 
@@ -102,13 +105,14 @@ def fit_figure(runs: Runs) -> Figure:
         legend_height([*(line.counted_label for line in right_data.lines), "", ""]),
     )
     figure = picture(12.0, 4.3 + most)
-    left, right = figure.subfigures(1, 2, wspace=0.04)
+    grid = figure.add_gridspec(1, 2, wspace=0.04)
+    left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     _draw_losses(left, left_data)
     _draw_sensitivity(right, right_data)
     return figure
 
 
-def _draw_losses(figure: FigureBase, data: LossCurves) -> None:
+def _draw_losses(figure: Figure | SubFigure, data: LossCurves) -> None:
     axes = figure.subplots()
     prepare(axes, data.x_label, data.y_label)
     if data.log:
@@ -117,18 +121,20 @@ def _draw_losses(figure: FigureBase, data: LossCurves) -> None:
     curves = [*data.curves, *data.others]
     last = max((float(c.x[-1]) for c in curves if len(c.x)), default=1.0) or 1.0
     axes.set_xlim(-0.02 * last, 1.02 * last)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
     handles: list[Line2D | Patch] = []
-    _draw_others(axes, [_thin(curve) for curve in data.others])
+    floor = data.limits[0] if data.log else -np.inf  # 0 has no place on a logarithmic axis
+    _draw_others(axes, [_thin(curve, floor) for curve in data.others])
     for curve, colour in zip(data.curves, colours(len(data.curves)), strict=True):
         width = 1.6 if len(curve.x) <= _DRAWN_RECORDS else 0.8
         label = curve.setting.counted_label
-        handles += axes.plot(curve.x, curve.middle, color=colour, linewidth=width, label=label)
+        middle, low, high = np.maximum([curve.middle, curve.low, curve.high], floor)
+        handles += axes.plot(curve.x, middle, color=colour, linewidth=width, label=label)
         if len(curve.setting.rows) > 1:
-            axes.fill_between(
-                curve.x, curve.low, curve.high, color=colour, alpha=0.18, linewidth=0
-            )
+            axes.fill_between(curve.x, low, high, color=colour, alpha=0.18, linewidth=0)
         if curve.validation is not None:
-            axes.plot(curve.x, curve.validation, color=colour, linewidth=width, linestyle="--")
+            checked = np.maximum(curve.validation, floor)
+            axes.plot(curve.x, checked, color=colour, linewidth=width, linestyle="--")
         _mark_ends(axes, curve.ends, colour, data.limits, 7.0)
     for curve in data.others:
         _mark_ends(axes, curve.ends, GREY, data.limits, 4.0)
@@ -145,7 +151,7 @@ def _draw_losses(figure: FigureBase, data: LossCurves) -> None:
     legend(figure, handles, "Line: median of the seeds; band: their range" if several else "")
 
 
-def _draw_sensitivity(figure: FigureBase, data: Sensitivity) -> None:
+def _draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
     axes = figure.subplots()
     prepare(axes, data.x_label, data.y_label)
     if data.log_x:
@@ -154,33 +160,38 @@ def _draw_sensitivity(figure: FigureBase, data: Sensitivity) -> None:
         axes.set_yscale("log")
     axes.set_xlim(data.x_limits)
     wild = [line for line in data.lines if line.diverged.any()]
-    axes.set_ylim(_with_room(data.y_limits, data.log_y, 0.06 * (len(wild) + 0.5) if wild else 0))
+    row = min(0.05, 0.3 / max(len(wild), 1))  # of crosses, as a share of the height
+    axes.set_ylim(_with_room(data.y_limits, data.log_y, 1.3 * row * len(wild)))
     handles: list[Line2D | Patch] = []
-    _draw_others(axes, [np.column_stack([line.rates, line.middle]) for line in data.others])
+    floor = data.y_limits[0] if data.log_y else -np.inf
+    others = [(line.rates, np.maximum(line.middle, floor)) for line in data.others]
+    _draw_others(axes, [np.column_stack(line) for line in others])
     for low, high in data.hopeless:
         ends = np.clip([low, high], *data.x_limits)
         axes.axvspan(ends[0], ends[1], color=BLACK, alpha=0.07, linewidth=0, zorder=0)
     for line, colour in zip(data.lines, colours(len(data.lines)), strict=True):
         label = line.counted_label
+        middle, low, high = np.maximum([line.middle, line.low, line.high], floor)
         handles += axes.plot(
-            line.rates, line.middle, color=colour, linewidth=1.6, marker="o",
+            line.rates, middle, color=colour, linewidth=1.6, marker="o",
             markersize=4.0 if len(line.rates) <= 30 else 2.5, label=label,
         )  # fmt: skip
         if line.runs.max() > 1:
-            axes.fill_between(line.rates, line.low, line.high, color=colour, alpha=0.18, linewidth=0)
+            axes.fill_between(line.rates, low, high, color=colour, alpha=0.18, linewidth=0)
         if line.diverged.any():
-            _mark_diverged(axes, line, colour, 1 - 0.05 * (wild.index(line) + 0.5))
+            _mark_diverged(axes, line, colour, 1 - row * (wild.index(line) + 0.5))
     if data.best is not None:
         rate, loss, label = data.best
         handles += axes.plot(
-            [rate], [loss], linestyle="none", marker="o", markersize=11, markeredgewidth=1.6,
+            [rate], np.clip([loss], *axes.get_ylim()), linestyle="none", marker="o",
+            markersize=11, markeredgewidth=1.6,
             markerfacecolor="none", markeredgecolor=BLACK, label=label, zorder=6, clip_on=False,
         )  # fmt: skip
     if data.others:
         label = f"{len(data.others):,} other settings"
         handles.append(Line2D([], [], color=GREY, linewidth=0.8, label=label))
     if wild:
-        handles.append(_cross("diverged (faint: some seeds)"))
+        handles.append(_cross("diverged (faint: some)"))
     if len(data.hopeless):
         handles.append(Patch(color=BLACK, alpha=0.07, label="rates where every run diverged"))
     several = any(line.runs.max() > 1 for line in data.lines)
@@ -215,9 +226,9 @@ def _draw_others(axes: Axes, lines: list[np.ndarray]) -> None:
         )
 
 
-def _thin(curve: Curve) -> np.ndarray:
+def _thin(curve: Curve, floor: float) -> np.ndarray:
     step = -(-len(curve.x) // _DRAWN_RECORDS)
-    return np.column_stack([curve.x[::step], curve.middle[::step]])
+    return np.column_stack([curve.x[::step], np.maximum(curve.middle[::step], floor)])
 
 
 def _cross(label: str) -> Line2D:
