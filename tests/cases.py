@@ -342,8 +342,8 @@ def plain(
 
 def distance(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> float:
     """The relative distance between two sets of named tensors, taken as one long vector."""
-    a = torch.cat([left[name].to(DOUBLE).reshape(-1) for name in right])
-    b = torch.cat([value.to(DOUBLE).reshape(-1) for value in right.values()])
+    a = torch.cat([left[name].detach().to(DOUBLE).reshape(-1) for name in right])
+    b = torch.cat([value.detach().to(DOUBLE).reshape(-1) for value in right.values()])
     assert torch.isfinite(b).all(), "the reference itself is not finite"
     return float((a - b).norm() / b.norm())
 

@@ -58,7 +58,9 @@ def test_a_list_range_or_array_is_a_grid(problem, values):
     assert _asked(problem, optim.SGD, lr=values)["lr"].to_list() == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("lr", [0.1, np.float64(0.1), np.array(0.1), torch.tensor(0.1), np.array([0.1])])
+@pytest.mark.parametrize(
+    "lr", [0.1, np.float64(0.1), np.array(0.1), torch.tensor(0.1), np.array([0.1])]
+)
 def test_a_number_is_one_value(problem, lr):
     assert _asked(problem, optim.SGD, lr=lr)["lr"].to_list() == pytest.approx([0.1])
 

@@ -81,9 +81,7 @@ def _drawn(cls: type[optim.Optimizer], data: Any) -> tuple[list[dict], dict]:
     return runs, switches
 
 
-def _torchs(
-    cls: type[optim.Optimizer], run: dict, start: Tensor, gradients: Tensor
-) -> Tensor:
+def _torchs(cls: type[optim.Optimizer], run: dict, start: Tensor, gradients: Tensor) -> Tensor:
     """(steps, size): where torch.optim is after each step."""
     parameter = torch.nn.Parameter(start.clone())
     stepped = cls([parameter], **run, foreach=False)
@@ -176,7 +174,9 @@ def test_in_single_precision_they_are_as_near_as_rounding_allows(cls, data, seed
 def test_a_rule_leaves_its_arguments_alone(cls):
     defaults = {name: hyperparameters(cls).defaults[name] for name in SPACES[cls]}
     hyper = _hyper(cls, [{**defaults, "lr": 0.01}] * RUNS)
-    switches = {name: False for name in SWITCHES.get(cls, ("maximize",))} | dict(RULES[cls].switches)
+    switches = {name: False for name in SWITCHES.get(cls, ("maximize",))} | dict(
+        RULES[cls].switches
+    )
     start, gradients = _random(0, torch.float64)
     state = RULES[cls].first_state(start, hyper, switches)
     kept = start.clone(), gradients.clone(), {n: s.clone() for n, s in state.items()}

@@ -678,7 +678,7 @@ def test_description(homes):
         "garden  boolean, kept as 0 and 1; 1 missing filled with the most frequent value, false",
         "floor   dropped: constant: 3",
         "id      dropped: constant: 'x'",
-        "price   target, regression: standardised (mean 29, deviation 16.85)",
+        "price   target: standardised (mean 29, deviation 16.85)",
     ]
     classes = fit_schema(table.drop("garden"), "city", missing="drop").describe()
     assert classes[-1] == "city   target, classification, 2 classes: Lyon, Nice"

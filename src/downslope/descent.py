@@ -16,13 +16,15 @@ from downslope.engines.layout import cells
 from downslope.engines.processes import shared_out
 from downslope.engines.work import Handwritten, Options, Outcome, Start, Tick, Work
 from downslope.errors import InputError, OptimizerError, listed, nearest
-from downslope.grid import RUN_SETTINGS, Grid, check_settings, expand
+from downslope.grid import RUN_SETTINGS, Grid, expand
+from downslope.grid_checks import check_settings
 from downslope.handwritten import check_gradient
 from downslope.optimizers import check_names, check_optimizer
 from downslope.plan import Chunk, Plan, make_plan
 from downslope.problem import Problem, with_validation
 from downslope.progress import Progress
-from downslope.runs import Run, Runs, assemble, settings_table
+from downslope.records import settings_table
+from downslope.runs import Run, Runs, assemble
 from downslope.schedules import Schedule
 from downslope.study import Study
 
@@ -110,7 +112,7 @@ def descend(
 
     >>> problem = Problem.from_function(lambda x: x**2 - 4 * x + 5, start=7.0)
     >>> runs = descend(problem, optim.SGD, lr=[0.1, 0.3, 1.0], steps=20)
-    >>> runs.table["final_loss"].round(3).to_list()
+    >>> [round(loss, 3) for loss in runs.table["final_loss"]]
     [1.003, 1.0, 26.0]
     """
     problem = problem.to(dtype=dtype, device=device)

@@ -7,7 +7,6 @@ model. Nothing in it is code.
 
 from __future__ import annotations
 
-import ast
 import json
 import platform
 from collections.abc import Mapping
@@ -18,22 +17,28 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from downslope import __version__, fingerprint
-from downslope.engines.work import Options, Outcome, Status
+from downslope.engines.work import Options, Outcome
 from downslope.errors import DownslopeError, StudyError, listed
 from downslope.folder import TEMPORARY, Lock, write_json, write_whole
-from downslope.grid import Group
-from downslope.optimizers import hyperparameters, optimizer_by_name
 from downslope.plan import Chunk, Plan
 from downslope.problem import Problem, with_validation
-from downslope.runs import Runs, assemble, settings_table
+from downslope.records import settings_table
+from downslope.runs import Runs, assemble
+from downslope.shards import (
+    LISTS,
+    NAMED,
+    frame_of,
+    group_of,
+    outcome_of,
+    read_shard,
+    settings_of,
+    shapes_of,
+    shards,
+)
 
 FORMAT = 1
-_LISTS = ("steps", "loss", "validation_loss", "batch_loss", "gradient_norm")
-_NAMED = ("parameters", "buffers", "path")
 
 
 class Study:
@@ -85,17 +90,17 @@ class Study:
 
     def finished(self) -> dict[int, Outcome]:
         """The chunks that are on disk, by their place in the plan."""
-        shapes = _shapes(self._described())
+        shapes = shapes_of(self._described())
         return {
-            place: _outcome(_read(path), shapes)
-            for place, path in _shards(self.folder).items()
+            place: outcome_of(read_shard(path), shapes)
+            for place, path in shards(self.folder).items()
             if place < len(self.plan.chunks)
         }
 
     def write(self, place: int, chunk: Chunk, outcome: Outcome) -> None:
         """Put a chunk's runs on disk."""
         settings = self.settings[self.plan.index(chunk)]
-        frame = _frame(settings, outcome)
+        frame = frame_of(settings, outcome)
         path = self.folder / f"runs-{place:05d}.parquet"
         write_whole(path, lambda temporary: frame.write_parquet(temporary))
 
@@ -167,13 +172,13 @@ def load(folder: str | Path, problem: Problem | None = None) -> Runs:
     """
     path = Path(folder)
     description = read_description(path)
-    frames = {place: _read(shard) for place, shard in _shards(path).items()}
+    frames = {place: read_shard(shard) for place, shard in shards(path).items()}
     if not frames:
         raise StudyError(f"study {str(folder)!r} holds no finished runs yet")
-    shapes = _shapes(description)
-    parts = [(f["run"].to_numpy(), _outcome(f, shapes)) for f in frames.values()]
+    shapes = shapes_of(description)
+    parts = [(f["run"].to_numpy(), outcome_of(f, shapes)) for f in frames.values()]
     missing = description["runs"] - sum(len(index) for index, _ in parts)
-    settings = pl.concat([_settings(f) for f in frames.values()], how="diagonal_relaxed")
+    settings = pl.concat([settings_of(f) for f in frames.values()], how="diagonal_relaxed")
     plan = None if problem is None else _plan(path, description, problem, frames)
     runs = assemble(settings.sort("run"), parts, plan)
     return replace(runs, interrupted=missing)
@@ -192,7 +197,7 @@ def save(runs: Runs, folder: str | Path) -> None:
         )
     with Study.open(folder, runs.plan) as study:
         for place, chunk in enumerate(runs.plan.chunks):
-            study.write(place, chunk, _outcome_of(runs[runs.plan.index(chunk)]))
+            study.write(place, chunk, outcome_of_runs(runs[runs.plan.index(chunk)]))
         study.finish(runs)
 
 
@@ -235,91 +240,13 @@ def _versions() -> dict[str, str]:
     }
 
 
-def _shards(folder: Path) -> dict[int, Path]:
-    return {int(p.stem.split("-")[1]): p for p in sorted(folder.glob("runs-*.parquet"))}
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        said = " ".join(str(error).split())
-        raise StudyError(
-            f"{str(path)!r} is damaged ({said[:100]}): remove it to compute its runs again"
-        ) from error
-
-
-def _shapes(description: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, ...]]]:
-    shapes = description["shapes"]
-    named = {kind: {n: tuple(s) for n, s in shapes[kind].items()} for kind in shapes}
-    return {**named, "path": named["parameters"]}
-
-
-def _frame(settings: pl.DataFrame, outcome: Outcome) -> pl.DataFrame:
-    """A chunk as a table: settings, what happened, and records and parameters as lists."""
-    columns: dict[str, pl.Series] = {
-        "status": pl.Series([Status(s).name for s in outcome.status]),
-        "first_bad_step": pl.Series(outcome.first_bad_step).replace(-1, None),
-        "steps_done": pl.Series(outcome.steps_done),
-    }
-    for name in _LISTS:
-        if (values := getattr(outcome, name)) is not None:
-            columns[name] = _lists(values)
-    for kind in _NAMED:
-        for name, tensor in (getattr(outcome, kind) or {}).items():
-            columns[f"{kind}.{name}"] = _lists(_numpy(tensor.reshape(len(tensor), -1)))
-    return settings.with_columns([s.alias(name) for name, s in columns.items()])
-
-
-def _numpy(tensor: Tensor) -> NDArray[Any]:
-    return (tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor).numpy()
-
-
-def _lists(values: NDArray[Any]) -> pl.Series:
-    inner = pl.Series(values[:0].reshape(-1)).dtype
-    if not values.shape[1]:
-        return pl.Series([[]] * len(values), dtype=pl.List(inner))
-    return pl.Series(np.ascontiguousarray(values)).cast(pl.List(inner))
-
-
-def _array(series: pl.Series, shape: tuple[int, ...]) -> NDArray[Any]:
-    flat = series.explode(empty_as_null=False).to_numpy()
-    return np.array(flat).reshape(len(series), *shape)
-
-
-def _settings(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.select(frame.columns[: frame.columns.index("status")])
-
-
-def _outcome(frame: pl.DataFrame, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Outcome:
-    by_name = {s.name: n for n, s in ((s.value, s) for s in Status)}
-    values: dict[str, Any] = {
-        "status": np.array([by_name[s] for s in frame["status"]], dtype=np.int8),
-        "first_bad_step": frame["first_bad_step"].fill_null(-1).to_numpy().astype(np.int64),
-        "steps_done": frame["steps_done"].to_numpy(),
-    }
-    for name in _LISTS:
-        values[name] = _array(frame[name], (-1,)) if name in frame.columns else None
-    for kind in _NAMED:
-        found = {n: f"{kind}.{n}" for n in shapes[kind] if f"{kind}.{n}" in frame.columns}
-        lead = (-1,) if kind == "path" else ()
-        values[kind] = {
-            n: torch.from_numpy(_array(frame[column], (*lead, *shapes[kind][n])))
-            for n, column in found.items()
-        }
-    if not any(c.startswith("path.") for c in frame.columns):
-        values["path"] = None
-    return Outcome(**values)
-
-
-def _outcome_of(runs: Runs) -> Outcome:
+def outcome_of_runs(runs: Runs) -> Outcome:
     """The other way: runs as the outcome they were made of."""
     return Outcome(
         **{
-            name: getattr(runs, name)
-            for name in ("status", "first_bad_step", "steps_done", *_LISTS)
+            name: getattr(runs, name) for name in ("status", "first_bad_step", "steps_done", *LISTS)
         },
-        **{kind: getattr(runs, kind) for kind in _NAMED},
+        **{kind: getattr(runs, kind) for kind in NAMED},
     )
 
 
@@ -361,50 +288,11 @@ def _plan(
     groups, chunks = [], []
     for number, frame in enumerate(frames.values()):
         try:
-            groups.append(_group(_settings(frame)))
+            groups.append(group_of(settings_of(frame)))
         except DownslopeError:
             unknown.append(f"the class {frame['optimizer'][0]}")
             continue
         chunks.append(Chunk(number, slice(0, frame.height), frame["engine"][0]))
     return Plan(
         problem, options, (None,), tuple(groups), tuple(chunks), (), tuple(dict.fromkeys(unknown))
-    )
-
-
-def _group(settings: pl.DataFrame) -> Group:
-    """A chunk's runs as they were asked for."""
-    optimizer = optimizer_by_name(settings["optimizer"][0])
-    numbers: dict[str, NDArray[Any]] = {}
-    patterned: dict[str, dict[str, NDArray[Any]]] = {}
-    switches: dict[str, Any] = {}
-    for name in settings.columns:
-        base, bracket, pattern = name.partition("[")
-        if base not in hyperparameters(optimizer).defaults:
-            continue
-        column = settings[name]
-        if isinstance(column.dtype, pl.List):
-            numbers[name] = _array(column, (-1,))
-        elif column.dtype.is_numeric() and not column.has_nulls():
-            if bracket:
-                patterned.setdefault(base, {})[pattern[:-1]] = column.to_numpy()
-            else:
-                numbers[name] = column.to_numpy()
-        elif not bracket:
-            value, default = column[0], hyperparameters(optimizer).defaults[name]
-            written = isinstance(value, str) and isinstance(default, tuple)
-            switches[name] = ast.literal_eval(value) if written else value
-    size = settings["batch_size"][0]
-    runs = settings.height
-    clips = "clip_norm" in settings.columns
-    return Group(
-        optimizer=optimizer,
-        switches=switches,
-        numbers=numbers,
-        patterned=patterned,
-        batch_size=None if size == "full" else int(size),
-        order=settings["order"][0],
-        index=settings["run"].to_numpy(),
-        start=np.zeros(runs, dtype=np.int64),
-        seed=settings["seed"].to_numpy(),
-        clip_norm=settings["clip_norm"].to_numpy() if clips else np.full(runs, np.inf),
     )

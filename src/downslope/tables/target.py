@@ -101,7 +101,7 @@ class Target:
         """What is done with the target, in words."""
         if self.task == "regression":
             how = f"standardised (mean {self.mean:.4g}, deviation {self.scale:.4g})"
-            return f"target, regression: {how}"
+            return f"target: {how}"
         names = ", ".join(shown(name, 12) for name in self.classes)
         return f"target, classification, {len(self.classes)} classes: {names}"
 

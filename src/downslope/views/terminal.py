@@ -83,7 +83,7 @@ def diverged_lines(diverged: Sequence[Diverged]) -> list[str]:
                 at += f" to {number(one.highest_lr)}"
             line += f", at rates {at}"
             line += (
-                f"; none at any rate up to {number(one.stable_lr)}"
+                f" (none up to {number(one.stable_lr)})"
                 if one.stable_lr is not None and one.stable_lr < one.lowest_lr
                 else ""
             )

@@ -1,0 +1,73 @@
+"""Words of the command line as values: rates, hyperparameters, batch sizes, choices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from downslope.errors import InputError, nearest
+from downslope.grid import Grid, log_range
+from downslope.optimizers import optimizer_by_name
+
+
+def grids(names: list[str], lr: str, settings: list[str]) -> list[Grid]:
+    """A grid for each named optimizer, with the rates and the ``--set`` settings that are its."""
+    classes = [optimizer_by_name(name.strip()) for name in names]
+    shared: dict[str, Any] = {}
+    own: dict[str, dict[str, Any]] = {cls.__name__: {} for cls in classes}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not text:
+            raise InputError(f"--set takes NAME=VALUE, got {setting!r}")
+        owner, dot, hyperparameter = key.rpartition(".")
+        if not dot:
+            shared[key] = [_value(part) for part in text.split(",")]
+            continue
+        by_lower = {known.lower(): known for known in own}
+        if owner.lower() not in by_lower:
+            raise InputError(
+                f"--set {setting}: {owner!r} is not among the optimizers "
+                f"{', '.join(own)}{nearest(owner, own)}"
+            )
+        own[by_lower[owner.lower()]][hyperparameter] = [_value(p) for p in text.split(",")]
+    rates = _rates(lr)
+    return [Grid(cls, **{"lr": rates, **shared, **own[cls.__name__]}) for cls in classes]
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        if ":" not in text:
+            return [float(part) for part in text.split(",") if part.strip()]
+        low, high, count = text.split(":")
+        return log_range(float(low), float(high), int(count))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"--lr takes LOW:HIGH:COUNT (as 1e-4:1:25) or numbers with commas, got {text!r}"
+        ) from error
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.strip().lower() in words:
+        return words[text.strip().lower()]
+    if "/" in text:  # a pair, as betas=0.9/0.99
+        return tuple(_value(part) for part in text.split("/"))
+    try:
+        return int(text) if text.strip().lstrip("+-").isdecimal() else float(text)
+    except ValueError:
+        return text.strip()
+
+
+def batch_size(text: str) -> Any:
+    """The word full, or a number."""
+    text = text.strip()
+    return text if text == "full" else _value(text)
+
+
+def choice(name: str, given: str | None, allowed: tuple[str, ...]) -> Any:
+    """One of the allowed words, or None."""
+    if given is not None and given not in allowed:
+        hint = nearest(given, allowed)
+        raise InputError(f"--{name} must be one of {', '.join(allowed)}, got {given!r}{hint}")
+    return given

@@ -1,0 +1,136 @@
+"""What `downslope fit` says of a fit, for people and for programs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import nn
+
+from downslope import ranking
+from downslope.problem import Problem
+from downslope.runs import Runs
+from downslope.tablefit import Fit
+from downslope.tables import shown
+from downslope.views import terminal
+
+
+def any_finite(runs: Runs) -> bool:
+    """Whether there is a run to choose."""
+    return any(map(math.isfinite, runs.score.tolist()))
+
+
+def _units(problem: Problem) -> tuple[str, Any]:
+    """What the validation loss is called, and how it is shown in the target's own units."""
+    assert problem.table is not None
+    scale = problem.table.schema.target.scale
+    loss = problem.template.loss
+    where = "loss" if problem.validation is None else "validation"
+    if isinstance(loss, nn.MSELoss):
+        return f"{where} RMSE", lambda value: math.sqrt(value) * scale
+    if isinstance(loss, nn.L1Loss):
+        return f"{where} MAE", lambda value: value * scale
+    return f"{where} loss" if where != "loss" else where, lambda value: value
+
+
+def print_fit(found: Fit, source: str) -> None:
+    """The report for people: data, ranking, what diverged, scores, files."""
+    out, problem, runs = terminal.console(), found.problem, found.runs
+    assert problem.table is not None and problem.train is not None
+    counts = [0 if r is None else len(r) for r in (problem.validation, problem.test)]
+    terminal.print_lines(
+        [
+            shown(Path(source).name, 60),
+            f"  {len(problem.train)} rows to train, {counts[0]} to choose the run, "
+            f"{counts[1]} to test it",
+        ],
+        out,
+        indent="",
+    )
+    terminal.print_lines(problem.table.schema.describe(), out)
+    terminal.print_lines([f"note: {note}" for note in problem.notes], out, indent="")
+    measure, units = _units(problem)
+    ranked = ranking.rank(runs)
+    engines = ", ".join(runs.settings["engine"].unique(maintain_order=True))
+    out.print(f"\n{len(runs)} runs ({engines})")
+    terminal.print_ranking(
+        ranking.best_per_optimizer(ranked),
+        out,
+        title="Best setting of each optimizer",
+        measure=measure,
+        units=units,
+    )
+    terminal.print_lines(terminal.diverged_lines(ranking.divergence(runs)), out, indent="")
+    if runs.interrupted:
+        out.print(f"interrupted: {runs.interrupted} runs were not carried out; "
+                  "the same command goes on with them")  # fmt: skip
+    if not any_finite(runs):
+        out.print("no run has a finite loss at its end: there is no model; try lower rates")
+    else:
+        best = runs.best
+        lr = best.row.get("lr")
+        rate = "" if lr is None else f", lr {terminal.number(lr)}"
+        out.print(f"\nchosen by validation: run {best.number} "
+                  f"({best.row['optimizer']}{rate}, seed {best.row['seed']})")  # fmt: skip
+        _print_scores(found, out)
+    terminal.print_files(found.files, out)
+
+
+def _print_scores(found: Fit, out: Console) -> None:
+    table, test = found.problem.table, found.problem.test
+    if table is None or test is None or not found.chosen:
+        return
+    target = shown(table.schema.target.name)
+    regression = "rmse" in found.chosen
+    words = (
+        {"rmse": "root mean squared error", "mae": "mean absolute error", "r2": "R²"}
+        if regression
+        else {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}
+    )
+    units = f", in units of {target}" if regression else ""
+    plain = "plain least squares" if regression else "plain logistic regression"
+    terminal.print_scores(
+        {"chosen run": found.chosen, plain: found.plain},
+        out,
+        title=f"On the {len(test)} test rows{units}",
+        words=words,
+    )
+    key = "rmse" if regression else "cross_entropy"
+    ratio = found.chosen[key] / found.plain[key] - 1
+    better = "worse" if ratio > 0 else "better"
+    out.print(f"the chosen run's {words[key]} is {abs(ratio):.1%} {better} than the plain fit's "
+              "\n(one split of the rows: another --split-seed may say otherwise)")  # fmt: skip
+
+
+def fit_as_json(found: Fit, folder: str) -> dict[str, Any]:
+    """The report for programs."""
+    runs, finite = found.runs, any_finite(found.runs)
+    return plain(
+        {
+            "study": folder,
+            "runs": len(runs),
+            "interrupted": runs.interrupted,
+            "best": runs.best.row if finite else None,
+            "best_per_optimizer": [
+                asdict(r) for r in ranking.best_per_optimizer(ranking.rank(runs))
+            ],
+            "diverged": [asdict(d) for d in ranking.divergence(runs)],
+            "test": {"chosen": found.chosen, "plain": found.plain},
+            "notes": list(found.problem.notes),
+            "files": [str(file) for file in found.files],
+        }
+    )
+
+
+def plain(value: Any) -> Any:
+    """JSON has no NaN or infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: plain(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

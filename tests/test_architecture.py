@@ -1,0 +1,108 @@
+"""Data flows one way: each file imports only what stands above it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "downslope"
+
+ORDER = [
+    "errors",
+    "tables",
+    "losses",
+    "models",
+    "sampling",
+    "data",
+    "objective",
+    "problem_checks",
+    "problem",
+    "optimizers",
+    "schedules",
+    "grid",
+    "grid_checks",
+    "engines.work",
+    "engines.processes",
+    "engines.layout",
+    "engines.program",
+    "engines.looped",
+    "engines.stacked",
+    "engines",
+    "handwritten",
+    "plan",
+    "records",
+    "runs",
+    "folder",
+    "fingerprint",
+    "shards",
+    "study",
+    "progress",
+    "descent",
+    "ranking",
+    "views",
+    "tablefit",
+    "fit_report",
+    "gallery",
+    "cli_values",
+    "cli",
+    "__main__",
+]
+
+DOWNWARD = {
+    ("problem_checks", "problem"): "for annotations alone",
+    ("runs", "views"): "runs.plot, imported when it is asked for",
+    ("runs", "study"): "runs.save, imported when it is asked for",
+}
+"""The declared exceptions, each with its reason."""
+
+
+def place(module):
+    """The longest known name that `module` starts with."""
+    fitting = [name for name in ORDER if module == name or module.startswith(f"{name}.")]
+    return max(fitting, key=len, default=None)
+
+
+def modules():
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name:  # the package's own __init__ is its contents page
+            yield name, path
+
+
+def imported(path, own):
+    package = own if path.name == "__init__.py" else own.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (
+                a.name.removeprefix("downslope.") for a in node.names if "downslope" in a.name
+            )
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                yield ".".join(filter(None, [package, node.module]))
+            elif node.module == "downslope":
+                yield from (alias.name for alias in node.names if alias.name != "__version__")
+            elif (node.module or "").startswith("downslope."):
+                yield node.module.removeprefix("downslope.")
+
+
+@pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value))
+def test_imports_go_up(name, path):
+    here = place(name)
+    assert here is not None, f"{name} has no place in the order"
+    for other in imported(path, name):
+        there = place(other)
+        assert there is not None, f"{name} imports {other}, which has no place in the order"
+        if (here, there) not in DOWNWARD:
+            assert ORDER.index(there) <= ORDER.index(here), f"{name} imports {other} from below"
+
+
+def test_views_and_adapters_are_apart():
+    for name, path in modules():
+        if name.startswith("views."):
+            assert not any(place(other) in ("cli", "tablefit") for other in imported(path, name))
+
+
+def test_files_can_be_read_in_one_sitting():
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules()}
+    assert max(lengths.values()) <= 400, {n: x for n, x in lengths.items() if x > 400}
