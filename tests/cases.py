@@ -22,11 +22,12 @@ from downslope.sampling import epoch_order
 DOUBLE = torch.float64
 ENGINES = ("looped", "stacked")
 
+Rates = tuple[float, float, float]
 Batch = Tensor | None
 """Row numbers; None for a function without data."""
 
 
-# -- optimizers ------------------------------------------------------------------------------
+# -- optimizers --------------------------------------------------------------------------------
 
 
 class Signed(optim.Optimizer):
@@ -56,10 +57,10 @@ class Signed(optim.Optimizer):
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """An optimizer with hyperparameters and rates at which the problems below are stable."""
+    """An optimizer, hyperparameters, and rates at which the problems below are stable."""
 
     optimizer: type[optim.Optimizer]
-    rates: tuple[float, float, float] = (0.003, 0.01, 0.03)
+    rates: Rates = (0.003, 0.01, 0.03)
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -70,10 +71,11 @@ class Case:
 
 def _cases() -> list[Case]:
     momentum = {"momentum": 0.9}
-    table: list[tuple[type[optim.Optimizer], tuple[float, float, float], list[dict[str, Any]]]] = [
+    table: list[tuple[type[optim.Optimizer], Rates, list[dict[str, Any]]]] = [
         (optim.SGD, (0.001, 0.003, 0.01), [
             {}, {"weight_decay": 0.1}, momentum, momentum | {"dampening": 0.3},
-            momentum | {"nesterov": True, "weight_decay": 0.01}, {"maximize": True, "momentum": 0.5},
+            momentum | {"nesterov": True, "weight_decay": 0.01},
+            {"maximize": True, "momentum": 0.5},
             {"dampening": 0.5},
         ]),
         (optim.Adam, (0.003, 0.01, 0.03), [
@@ -123,7 +125,7 @@ MOVED_BY_LAST_BITS = {
 }
 
 
-# -- problems ---------------------------------------------------------------------------------
+# -- problems ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)

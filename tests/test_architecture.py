@@ -15,6 +15,7 @@ ORDER = [
     "sampling",
     "data",
     "objective",
+    "randomness",
     "problem_checks",
     "problem",
     "optimizers",

@@ -24,6 +24,7 @@ from cases import (
     plain,
     posed,
     problem_named,
+    table_rows,
 )
 from torch import Tensor, nn, optim
 
@@ -135,13 +136,14 @@ def test_a_run_is_the_same_alone_as_among_a_hundred(case, problem):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_is_recorded_changes_nothing(engine):
+    first = None
     for every in ("epoch", "step", 4):
         for keep in (("loss",), ("parameters",), ("batch_loss", "gradient_norm")):
             runs = descend(
                 problem_named("tanh"), optim.Adam, lr=[0.01, 0.1], steps=20, batch_size=BATCH,
                 every=every, keep=keep, engine=engine,
             )  # fmt: skip
-            first = runs if (every, keep) == ("epoch", ("loss",)) else first
+            first = first or runs
             for name, value in runs.parameters.items():
                 assert torch.equal(value, first.parameters[name])
 
@@ -231,7 +233,7 @@ def test_a_model_that_works_in_place_does_not_change_the_data(order):
         assert torch.equal(X, kept), engine
 
 
-# -- again and again ----------------------------------------------------------------------------
+# -- again and again ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("problem", PROBLEMS)
@@ -269,7 +271,7 @@ def test_replay_uses_what_was_asked_not_what_was_changed_since():
     assert torch.equal(run.replay().parameters["weight"], run.parameters["weight"])
 
 
-# -- engines must not differ in meaning -------------------------------------------------------------
+# -- engines must not differ in meaning --------------------------------------------------------
 
 
 class Assigned(nn.Module):
@@ -302,7 +304,7 @@ class Counting(nn.Module):
 
 @pytest.mark.parametrize("make", [Assigned, Counting])
 def test_models_that_keep_state_of_their_own_are_not_stacked_wrongly(make):
-    X, y = torch.randn(10, 3, dtype=torch.float64) + 1, torch.randn(10, 1, dtype=torch.float64)
+    X, y = table_rows(10, 3)
     model = make().to(torch.float64)
     problem = Problem.from_model(model, X, y, loss=nn.MSELoss())
     rates = [0.01, 0.02, 0.03, 0.04, 0.05]

@@ -111,8 +111,10 @@ def test_rows_are_no_product(problem, rows):
 
 
 def test_rows_may_set_batch_size_and_switches(problem):
-    rows = [{"lr": 0.1, "momentum": 0.9, "nesterov": True, "batch_size": 4, "seed": 3},
-            {"lr": 0.2, "momentum": 0.0, "nesterov": False, "batch_size": "full", "seed": 1}]  # fmt: skip
+    rows = [
+        {"lr": 0.1, "momentum": 0.9, "nesterov": True, "batch_size": 4, "seed": 3},
+        {"lr": 0.2, "momentum": 0.0, "nesterov": False, "batch_size": "full", "seed": 1},
+    ]
     table = _asked(problem, Grid.of(optim.SGD, rows))
     columns = ["lr", "momentum", "nesterov", "batch_size", "seed"]
     assert table.select(columns).rows() == [
@@ -143,7 +145,7 @@ def test_log_range_is_even_in_the_logarithm_and_keeps_its_ends():
             ds.log_range(*wrong)
 
 
-# -- what is refused, and what the sentence says ----------------------------------------------------
+# -- what is refused, and what the sentence says -----------------------------------------------
 
 
 def _refused(problem, *given, **kwargs) -> str:

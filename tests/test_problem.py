@@ -130,9 +130,9 @@ def test_a_result_of_one_number_in_brackets_is_a_number(shape):
     p = ds.Problem.from_function(lambda x: (x**2).reshape(shape), start=3.0)
     assert start_loss(p) == 9.0
     q = ds.Problem.from_function(lambda x: x**2, start=[3.0])
-    runs = ds.descend(q, optim.SGD, lr=[0.1, 0.2, 0.3, 0.4], steps=1, engine="stacked")
-    np.testing.assert_allclose(runs.loss[:, 1], [(3 * (1 - 2 * r)) ** 2 for r in (0.1, 0.2, 0.3, 0.4)],
-                               rtol=1e-5)  # fmt: skip
+    rates = np.array([0.1, 0.2, 0.3, 0.4])
+    runs = ds.descend(q, optim.SGD, lr=rates, steps=1, engine="stacked", progress=False)
+    np.testing.assert_allclose(runs.loss[:, 1], (3 * (1 - 2 * rates)) ** 2, rtol=1e-5)
 
 
 def test_the_start_is_copied():

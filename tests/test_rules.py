@@ -14,6 +14,7 @@ from torch import Tensor, optim
 from downslope.optimizers import RULES, hyperparameters
 
 STEPS, SIZE, RUNS = 12, 7, 3
+SLOW = [HealthCheck.too_slow]
 
 
 def _numbers(low: float, high: float) -> st.SearchStrategy:
@@ -133,7 +134,7 @@ def _random(seed: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("cls", SPACES, ids=lambda cls: cls.__name__)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=SLOW)
 @given(data=st.data(), seed=st.integers(0, 10**6))
 def test_rules_step_as_torch_does(cls, data, seed):
     runs, switches = _drawn(cls, data)
@@ -149,7 +150,7 @@ def test_rules_step_as_torch_does(cls, data, seed):
 
 
 @pytest.mark.parametrize("cls", SPACES, ids=lambda cls: cls.__name__)
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=SLOW)
 @given(data=st.data(), seed=st.integers(0, 10**6))
 def test_in_single_precision_they_are_as_near_as_rounding_allows(cls, data, seed):
     runs, switches = _drawn(cls, data)
@@ -160,14 +161,20 @@ def test_in_single_precision_they_are_as_near_as_rounding_allows(cls, data, seed
     assert ours.dtype == torch.float32
     for number, run in enumerate(runs):
         wanted = _torchs(cls, {**run, **switches}, start[number], gradients[:, number])
-        exact = _torchs(
-            cls, {**run, **switches}, start[number].double(), gradients[:, number].double()
-        )
+        exact, moved = (
+            _torchs(
+                cls, {**run, **switches},
+                start[number].double() * (1 + last_bit),
+                gradients[:, number].double() * (1 - last_bit),
+            )
+            for last_bit in (0.0, 1e-7)
+        )  # fmt: skip
         size = exact.abs().amax(0) + (exact - start[number]).abs().amax(0)
-        # As near to torch as 1e-6, or to the exact numbers as ten times torch's own error.
-        own_error = (wanted - exact).abs().amax(0)
+        # Within 1e-6 of torch, or ten times torch's own error and what a last bit changes: a
+        # decay that cancels the gradient leaves little but rounding.
+        slack = (wanted - exact).abs().amax(0) + (moved - exact).abs().amax(0)
         off = (ours[:, number] - wanted).abs().amax(0)
-        assert (off <= 1e-6 * size + 10 * own_error).all()
+        assert (off <= 1e-6 * size + 10 * slack).all()
 
 
 @pytest.mark.parametrize("cls", SPACES, ids=lambda cls: cls.__name__)

@@ -216,7 +216,7 @@ def test_what_is_kept(engine):
 
 @engines
 def test_a_closures_first_evaluation_is_what_is_kept_of_a_step(engine):
-    """LBFGS looks at the loss several times a step: batch_loss and gradient_norm are those before."""
+    """LBFGS looks at the loss several times a step: what is kept is from before the update."""
     if engine == "stacked":
         pytest.skip("LBFGS goes through looped")
     runs = descend(posed("tanh").problem, optim.LBFGS, lr=0.3, max_iter=4, steps=5, every="step",
@@ -232,7 +232,7 @@ def test_a_closures_first_evaluation_is_what_is_kept_of_a_step(engine):
         assert runs.gradient_norm[0, step] == pytest.approx(norm, rel=1e-9)
 
 
-# -- rule 2: the order of samples ----------------------------------------------------------------
+# -- rule 2: the order of samples --------------------------------------------------------------
 
 
 @engines
@@ -243,7 +243,8 @@ def test_every_order_visits_the_rows_it_says(engine, order, batch_size):
     x = 2.0 ** torch.arange(10, dtype=DOUBLE)
     problem = Problem.from_function(
         lambda x, w: x + 0 * w, X=x, y=torch.zeros_like(x),
-        loss=lambda prediction, target: (prediction - target).sum(), start={"w": torch.zeros((), dtype=DOUBLE)},
+        loss=lambda prediction, target: (prediction - target).sum(),
+        start={"w": torch.zeros((), dtype=DOUBLE)},
     )  # fmt: skip
     runs = descend(problem, optim.SGD, lr=[0.1] * 2, seed=[3, 8], epochs=3, batch_size=batch_size,
                    order=order, keep="batch_loss", engine=engine)  # fmt: skip
@@ -292,7 +293,7 @@ def test_a_run_continued_from_another_by_hand_is_what_torch_does_with_a_fresh_op
         assert more.loss[0, 0] == pytest.approx(first.best.loss[-1], rel=1e-12)
 
 
-# -- rule 4: divergence ------------------------------------------------------------------------------
+# -- rule 4: divergence ------------------------------------------------------------------------
 
 
 def _by_hand(w: float, rate: float, factor: float, steps: int, bound: float | None) -> tuple:
@@ -368,7 +369,7 @@ def test_maximising_turns_the_sign(engine):
     rates = [0.1, 0.4, 1.5]
     runs = descend(problem, optim.SGD, lr=rates, maximize=True, steps=100, engine=engine)
     for run, rate in zip(runs, rates, strict=True):
-        bad, w, losses = _by_hand(7.0, rate, 1.0, 100, 1e8)  # the mirror image
+        bad, _, losses = _by_hand(7.0, rate, 1.0, 100, 1e8)  # the mirror image
         assert runs.first_bad_step[run.place] == bad
         np.testing.assert_allclose(run.loss[: len(losses)], -np.array(losses), 1e-11, 1e-300)
     assert runs.best.number == 1
@@ -471,7 +472,7 @@ def test_in_single_precision_overflow_comes_earlier_whatever_is_kept(engine):
             assert runs.parameters["w"][0].tolist() == pytest.approx([-0.5, 0.5])
 
 
-# -- tolerance and patience ------------------------------------------------------------------------
+# -- tolerance and patience --------------------------------------------------------------------
 
 
 @engines
@@ -564,7 +565,7 @@ def test_a_share_for_validation_is_kept_out_of_training(engine):
     assert len(problem.train) == 20  # the problem itself stays as it was
 
 
-# -- arguments ------------------------------------------------------------------------------------------
+# -- arguments ---------------------------------------------------------------------------------
 
 
 @engines
@@ -633,7 +634,7 @@ def test_a_gradient_by_hand_is_used(engine):
     runs = descend(problem, optim.SGD, lr=[0.1, 0.3], steps=10, gradient=gradient, engine=engine)
     np.testing.assert_allclose(runs.parameters["w"], [2 + 5 * 0.8**10, 2 + 5 * 0.4**10], 1e-12)
     assert called
-    line, x, y = _line()
+    line, *_ = _line()
     by_hand = descend(line, optim.Adam, lr=[0.1], epochs=3, batch_size=3, weight_decay=0.1,
                       engine=engine, keep=("loss", "batch_loss", "gradient_norm"), clip_norm=1.0,
                       gradient=lambda x, y, w: {"w": (2 * x * (w * x - y)).mean()})  # fmt: skip
@@ -725,7 +726,7 @@ def test_data_is_computed_in_the_precision_asked_for():
     assert runs.loss[0, 0] == pytest.approx((X**2).mean(), rel=1e-14)
 
 
-# -- DataLoaders ----------------------------------------------------------------------------------------
+# -- DataLoaders -------------------------------------------------------------------------------
 
 
 def _loader(**kwargs: Any) -> tuple[DataLoader, Tensor, Tensor]:
@@ -849,7 +850,7 @@ def test_a_grid_cannot_change_the_batches_of_a_loader_of_its_own():
     from downslope import Grid
 
     loader, *_ = _loader(batch_size=2, sampler=WeightedRandomSampler(torch.ones(10), 10))
-    with pytest.raises(InputError, match="batch_size|DataLoader"):
+    with pytest.raises(InputError, match=r"batch_size|DataLoader"):
         descend(_from_loader(loader), Grid(optim.SGD, lr=0.1, batch_size=5), epochs=1)
 
 

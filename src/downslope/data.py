@@ -6,6 +6,8 @@ and order become the problem's; one that does more than slice and shuffle is kep
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,7 @@ from torch.utils.data import (
 )
 
 from downslope.errors import ProblemError
+from downslope.randomness import borrowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,26 @@ class Rows:
 
     def __getitem__(self, rows: Any) -> Rows:
         return Rows(self.x[rows], None if self.y is None else self.y[rows])
+
+    def alike(self, other: Rows) -> Rows:
+        """These rows on the device and in the dtypes of others."""
+        y = self.y
+        if y is not None and other.y is not None:
+            y = y.to(other.y)
+        return Rows(self.x.to(other.x), y)
+
+    def cast(self, like: Rows, dtype: torch.dtype) -> Rows:
+        """These rows, in `dtype` wherever `like` is floating point, else as `like` is."""
+
+        def made(t: Tensor, other: Tensor) -> Tensor:
+            return t.to(dtype) if other.is_floating_point() else other
+
+        y = self.y if self.y is None or like.y is None else made(self.y, like.y)
+        return Rows(made(self.x, like.x), y)
+
+    def copied(self) -> Rows:
+        """The same rows in memory of their own."""
+        return Rows(self.x.clone(), None if self.y is None else self.y.clone())
 
     def to(self, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Rows:
         """The same rows elsewhere; `dtype` concerns what is floating point."""
@@ -83,8 +106,13 @@ def as_tensor(values: Any, what: str) -> Tensor:
         values = _from_dataframe(values, what)
     try:
         array = np.asarray(values)
-    except ValueError as error:
-        raise ProblemError(f"{what} has rows of different lengths") from error
+        if array.dtype == object:  # columns of several kinds, such as truth values and numbers
+            array = array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        said = "rows of different lengths" if "inhomogeneous" in str(error) else "no numbers"
+        raise ProblemError(
+            f"{what} holds {said}; for a table with text columns use Problem.from_table"
+        ) from error
     if array.dtype.kind not in "biuf":
         raise ProblemError(
             f"{what} must hold numbers, got {array.dtype}; "
@@ -92,6 +120,9 @@ def as_tensor(values: Any, what: str) -> Tensor:
         )
     if array.dtype.itemsize == 16:  # np.longdouble, which torch does not know
         array = array.astype(np.float64)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:  # nor does it count with these
+        array = array.astype(np.int64)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if any(stride < 0 for stride in array.strides) or not array.flags.writeable:
         array = array.copy()
     return torch.from_numpy(array) if array.ndim else torch.tensor(array.item())
@@ -118,7 +149,11 @@ def read_rows(X: Any, y: Any) -> Source:
     if isinstance(X, DataLoader | Dataset):
         if y is not None:
             raise ProblemError(f"a {type(X).__name__} brings its own targets: leave y out")
-        return _from_loader(X) if isinstance(X, DataLoader) else Source(_from_dataset(X))
+        with borrowed(torch.device("cpu")):
+            if isinstance(X, DataLoader):
+                with own_generators(X):
+                    return _from_loader(X)
+            return Source(_from_dataset(X))
     rows = Rows(as_tensor(X, "X"), None if y is None else as_tensor(y, "y"))
     if rows.x.ndim == 0 or (rows.y is not None and rows.y.ndim == 0):
         raise ProblemError("X and y need a row for each sample, got a single number")
@@ -131,7 +166,7 @@ def read_rows(X: Any, y: Any) -> Source:
 
 def _from_dataset(dataset: Dataset[Any], collate: Any = default_collate) -> Rows:
     if isinstance(dataset, TensorDataset) and collate is default_collate:
-        return _pair(dataset.tensors)
+        return _filled(pair(dataset.tensors), dataset)
     if not hasattr(dataset, "__len__"):
         raise ProblemError(
             f"{type(dataset).__name__} has no length: wrap it in a DataLoader to descend on it"
@@ -139,10 +174,21 @@ def _from_dataset(dataset: Dataset[Any], collate: Any = default_collate) -> Rows
     count = len(dataset)
     if not count:
         raise ProblemError(f"{type(dataset).__name__} has no rows")
-    return _pair(collate([dataset[i] for i in range(count)]))
+    return _filled(pair(collate([dataset[i] for i in range(count)])), dataset)
 
 
-def _pair(items: Any) -> Rows:
+def _filled(rows: Rows, source: Any) -> Rows:
+    if not len(rows):
+        raise ProblemError(f"{type(source).__name__} has no rows")
+    return rows
+
+
+def pair(items: Any) -> Rows:
+    """What a Dataset or DataLoader gives, as rows.
+
+    Raises:
+        ProblemError: if it is not one tensor, or a pair of them.
+    """
     if isinstance(items, Tensor):
         return Rows(items, None)
     if isinstance(items, list | tuple) and all(isinstance(item, Tensor) for item in items):
@@ -156,9 +202,33 @@ def _pair(items: Any) -> Rows:
     )
 
 
+@contextmanager
+def own_generators(loader: DataLoader[Any]) -> Iterator[list[torch.Generator]]:
+    """The generators a loader draws from, put back as they were afterwards."""
+    batch_sampler = loader.batch_sampler
+    owners = (loader, loader.sampler, batch_sampler, getattr(batch_sampler, "sampler", None))
+    found = {id(g): g for o in owners if (g := getattr(o, "generator", None)) is not None}
+    generators = list(found.values())
+    states = [g.get_state() for g in generators]
+    try:
+        yield generators
+    finally:
+        for g, before in zip(generators, states, strict=True):
+            g.set_state(before)
+
+
+def loader_batches(loader: DataLoader[Any]) -> int:
+    """How many batches a loader gives; an iterable of unknown length is gone through."""
+    try:
+        return len(loader)
+    except TypeError:
+        with borrowed(torch.device("cpu")), own_generators(loader):
+            return sum(1 for _ in loader)
+
+
 def _from_loader(loader: DataLoader[Any]) -> Source:
     if isinstance(loader.dataset, IterableDataset) or loader.batch_sampler is None:
-        batches = [_pair(batch) for batch in loader]
+        batches = [pair(batch) for batch in loader]
         if not batches:
             raise ProblemError("the DataLoader gives no batches")
         targets = [b.y for b in batches if b.y is not None]
@@ -178,4 +248,9 @@ def _from_loader(loader: DataLoader[Any]) -> Source:
         order = "replacement" if sampler.replacement else "shuffle"
     if not plain or order is None:
         return Source(rows, batch_size=loader.batch_size, loader=loader)
+    if loader.drop_last and len(rows) < (loader.batch_size or 1):
+        raise ProblemError(
+            f"the DataLoader gives no batch: it drops the last short one, and has {len(rows)} rows "
+            f"for batches of {loader.batch_size}"
+        )
     return Source(rows, loader.batch_size, order, loader.drop_last)

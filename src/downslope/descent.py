@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor, optim
 
-from downslope.engines.layout import cells
+from downslope.engines.layout import cells, try_schedule
 from downslope.engines.processes import shared_out
 from downslope.engines.work import Handwritten, Options, Outcome, Start, Tick, Work
 from downslope.errors import InputError, OptimizerError, listed, nearest
-from downslope.grid import RUN_SETTINGS, Grid, expand
+from downslope.grid import RUN_SETTINGS, Grid, check_size, expand, settled
 from downslope.grid_checks import check_settings
 from downslope.handwritten import check_gradient
-from downslope.optimizers import check_names, check_optimizer
+from downslope.optimizers import check_complete, check_names, check_optimizer
 from downslope.plan import Chunk, Plan, make_plan
 from downslope.problem import Problem, with_validation
 from downslope.progress import Progress
@@ -115,7 +115,7 @@ def descend(
     >>> [round(loss, 3) for loss in runs.table["final_loss"]]
     [1.003, 1.0, 26.0]
     """
-    problem = problem.to(dtype=dtype, device=device)
+    problem = problem.to(dtype=_dtype(dtype), device=_device(device))
     if validation is not None:
         problem = with_validation(problem, validation)
     options = Options(
@@ -132,6 +132,7 @@ def descend(
     )
     if (options.updates is None) == (options.epochs is None):
         raise InputError("give epochs= or steps=, one of them: how long each run is")
+    hyperparameters = settled(hyperparameters)
     grids = _grids(optimizer, hyperparameters)
     shared = {
         **hyperparameters,
@@ -140,21 +141,27 @@ def descend(
         "seed": seed,
         "clip_norm": clip_norm,
     }
-    if problem.loader is not None and (batch_size is not None or order is not None):
+    own = {n for g in grids for n in (*g.settings, *(g.rows[0] if g.rows else ()))}
+    if problem.loader is not None and (
+        batch_size is not None or order is not None or own & {"batch_size", "order"}
+    ):
         raise InputError(
             "the DataLoader draws its batches in a way of its own: batch_size= and order= "
             "cannot change it"
         )
+    shared = settled(shared)
+    starts = _starts(problem, start)
+    check_size(grids, shared, len(starts))
     parameters = list(problem.template.model.parameters())
     check_settings(grids, {n: v for n, v in shared.items() if n not in RUN_SETTINGS}, parameters)
-    starts = _starts(problem, start)
     groups = expand(grids, shared, len(starts))
     for group in groups:
         cells(group, problem.names)
     if gradient is not None:
         check_gradient(problem, gradient)
-    for group in groups[:1]:
-        _try_schedule(Work(problem, group, options, tuple(starts)))
+    if options.schedule is not None:
+        for group in {(g.optimizer, g.batch_size): g for g in groups}.values():
+            try_schedule(Work(problem, group, options, tuple(starts)))
     plan = make_plan(problem, options, starts, groups, engine)
     _check_memory(plan)
     if study is None:
@@ -219,18 +226,16 @@ def _grids(optimizer: Any, hyperparameters: Mapping[str, Any]) -> list[Grid]:
     grids = [g if isinstance(g, Grid) else Grid(check_optimizer(g)) for g in given]
     allowed = _descend_names()
     for grid in grids:
+        names = {*hyperparameters, *grid.settings, *(grid.rows[0] if grid.rows else ())}
         try:
-            check_names(grid.optimizer, list({**hyperparameters, **grid.settings, **_first(grid)}))
+            check_names(grid.optimizer, list(hyperparameters))
+            check_complete(grid.optimizer, names)
         except OptimizerError as error:
             unknown = [n for n in hyperparameters if nearest(n, allowed)]
             named = [n for n in unknown if repr(n) in str(error)]
             hint = nearest(named[0], allowed) if named and "did you mean" not in str(error) else ""
             raise OptimizerError(f"{error}{hint}") from error
     return grids
-
-
-def _first(grid: Grid) -> Mapping[str, Any]:
-    return grid.rows[0] if grid.rows else {}
 
 
 def _descend_names() -> list[str]:
@@ -255,6 +260,24 @@ def _positive(name: str, value: Any, zero: bool = False) -> float | None:
     if not number or not (value > 0 or (zero and value == 0)):
         raise InputError(f"{name} must be a number above 0, or None, got {value!r}")
     return float(value)
+
+
+def _dtype(dtype: Any) -> torch.dtype | None:
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise InputError(f"dtype must be a torch.dtype, such as torch.float64, got {dtype!r}")
+    return dtype
+
+
+def _device(device: Any) -> torch.device | None:
+    if device is None:
+        return None
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise InputError(f"device must be 'cpu', 'cuda' or 'cuda:N', got {device!r}") from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("device is 'cuda', but torch finds no CUDA device on this machine")
+    return found
 
 
 def _every(every: Any) -> str | int:
@@ -284,16 +307,6 @@ def _schedule(schedule: Any) -> Schedule | None:
     )
 
 
-def _try_schedule(work: Work) -> None:
-    """Make the scheduler once, so that wrong arguments are told before anything runs."""
-    if work.options.schedule is not None:
-        settings = cells(work.group, work.problem.names).settings(work.group, 0, 0)
-        parameter = torch.zeros(1, 1, requires_grad=True)
-        make: Callable[..., optim.Optimizer] = work.group.optimizer
-        optimizer = make([parameter], **settings)
-        work.options.schedule.make(optimizer, max(work.updates, 1))
-
-
 def _starts(problem: Problem, start: Any) -> list[Start | None]:
     if start is None:
         return [None]
@@ -311,21 +324,25 @@ def _start(problem: Problem, start: Any) -> Start:
             "start must be a Run, a dict of starting values by parameter name, or a list of "
             f"them, got {type(start).__name__}"
         )
-    buffers = {n for n, _ in problem.template.model.named_buffers()}
+    others = problem.others
     values: dict[str, Tensor] = {}
+    dtype = problem.dtype
     for name, value in start.items():
-        if name not in problem.names and name not in buffers:
+        if name not in problem.names and name not in others:
             raise InputError(
                 f"start has {name!r}{nearest(name, problem.names)}, but the problem's "
                 f"parameters are {listed(problem.names)}"
             )
-        tensor = torch.as_tensor(value)
+        try:
+            tensor = torch.as_tensor(value, dtype=None if isinstance(value, Tensor) else dtype)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"start {name!r} must be numbers, got {value!r}") from error
         wanted = problem.shapes.get(name)
         if wanted is not None and tensor.shape != wanted:
             raise InputError(
                 f"start {name!r} has shape {tuple(tensor.shape)}, the parameter {tuple(wanted)}"
             )
-        values[name] = tensor
+        values[name] = tensor.detach().clone()
     if not problem.draws_start:
         return values
     missing = [name for name in problem.names if name not in values]

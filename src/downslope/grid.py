@@ -61,7 +61,7 @@ class Grid:
     def __init__(self, optimizer: type[optim.Optimizer] | str, /, **settings: Any) -> None:
         self.optimizer = check_optimizer(optimizer)
         check_names(self.optimizer, [n for n in settings if n not in RUN_SETTINGS])
-        self.settings: Mapping[str, Any] = MappingProxyType(settings)
+        self.settings: Mapping[str, Any] = MappingProxyType(settled(settings))
         self.rows: tuple[Mapping[str, Any], ...] | None = None
 
     @classmethod
@@ -166,21 +166,42 @@ def expand(grids: Sequence[Grid], shared: Mapping[str, Any], starts: int) -> lis
         starts: how many starts there are to go through.
 
     Raises:
-        InputError: for an empty list, a value of the wrong kind, or more than 10⁷ runs.
+        InputError: for a value of the wrong kind.
     """
+    sizes = [_size(grid, shared, starts) for grid in grids]
     all_dimensions = [_dimensions(grid, shared, starts) for grid in grids]
-    sizes = [int(np.prod([len(d) for d in dims], dtype=object)) for dims in all_dimensions]
-    if sum(sizes) > MOST_RUNS:
-        raise InputError(
-            f"the grid has {sum(sizes):,} runs; at most {MOST_RUNS:,} can be asked for at once: "
-            "give fewer values"
-        )
     groups: list[Group] = []
     first = 0
     for grid, dims, size in zip(grids, all_dimensions, sizes, strict=True):
         groups += _groups(grid.optimizer, dims, size, first)
         first += size
     return groups
+
+
+def check_size(grids: Sequence[Grid], shared: Mapping[str, Any], starts: int) -> None:
+    """Refuse too many runs, before any value is looked at.
+
+    Raises:
+        InputError: for more than 10⁷.
+    """
+    runs = sum(_size(grid, shared, starts) for grid in grids)
+    if runs > MOST_RUNS:
+        raise InputError(
+            f"the grid has {runs:,} runs; at most {MOST_RUNS:,} can be asked for at once: "
+            "give fewer values"
+        )
+
+
+def _size(grid: Grid, shared: Mapping[str, Any], starts: int) -> int:
+    rows = grid.rows or ()
+    given = {**shared, **grid.settings}
+    size = starts * max(len(rows), 1)
+    for name, values in given.items():
+        if rows and name in rows[0]:
+            continue
+        for one in values.values() if isinstance(values, Mapping) else [values]:
+            size *= len(one) if is_many(one) else 1
+    return size
 
 
 def _dimensions(grid: Grid, shared: Mapping[str, Any], starts: int) -> list[Dimension]:
@@ -196,28 +217,47 @@ def _dimensions(grid: Grid, shared: Mapping[str, Any], starts: int) -> list[Dime
             continue
         values = given[name]
         if isinstance(values, Mapping):
-            if not values:
-                raise InputError(f"{name} is an empty dict; give a value for each pattern")
             dims += [Dimension({f"{name}[{p}]": _values(name, v)}) for p, v in values.items()]
         else:
             dims.append(Dimension({name: _values(name, values)}))
     return dims
 
 
-def _values(name: str, values: Any) -> list[Any]:
-    """The values of one dimension: those of a list, range or array, or the single one."""
+def settled(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings whose values can be gone through more than once: what is many is a list, range or
+    array, everything else is one value."""
+    return {name: _settled(name, value) for name, value in settings.items()}
+
+
+def _settled(name: str, values: Any) -> Any:
+    if isinstance(values, Mapping):
+        if not values:
+            raise InputError(f"{name} is an empty dict; give a value for each pattern")
+        return {str(p): _settled(f"{name}[{p}]", v) for p, v in values.items()}
     if isinstance(values, Tensor) and values.numel() != 1:
         raise InputError(
             f"{name} is a tensor of {values.numel()} numbers: a tensor must hold one, "
             "and a grid is given as a list"
         )
-    many = isinstance(values, list | range | np.ndarray) or (
-        isinstance(values, Iterable) and not isinstance(values, str | tuple | Tensor | Mapping)
-    )
-    listed_values = list(values) if many else [values]
-    if not listed_values:
+    if isinstance(values, np.ndarray):
+        if values.ndim > 1:
+            raise InputError(f"{name} is an array of shape {values.shape}; a grid has one axis")
+        values = values if values.ndim else values.item()
+    elif isinstance(values, Iterable) and not isinstance(values, str | tuple | Tensor | range):
+        values = list(values)
+    if is_many(values) and not len(values):
         raise InputError(f"{name} is an empty list; give at least one value")
-    return [_checked(name, value) for value in listed_values]
+    return values
+
+
+def is_many(values: Any) -> bool:
+    """Whether settled values are a grid."""
+    return isinstance(values, list | range | np.ndarray)
+
+
+def _values(name: str, values: Any) -> list[Any]:
+    """The values of one dimension: those of a list, range or array, or the single one."""
+    return [_checked(name, value) for value in (values if is_many(values) else [values])]
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -225,13 +265,13 @@ def _checked(name: str, value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray | Tensor) and np.size(value) == 1:
         value = value.item()
     if name == "seed":
-        if not is_number(value) or value != int(value) or not 0 <= value < 2**63:
+        if not _is_whole(value) or not 0 <= value < 2**63:
             raise InputError(f"seed must be a whole number of at least 0, got {value!r}")
         return int(value)
     if name == "batch_size":
         if value in ("full", None):
             return "full"
-        if not is_number(value) or value != int(value) or value < 1:
+        if not _is_whole(value) or value < 1:
             raise InputError(
                 f"batch_size must be 'full' or a whole number of at least 1, got {value!r}"
             )
@@ -248,6 +288,10 @@ def _checked(name: str, value: Any) -> Any:
             raise InputError(f"clip_norm must be a number above 0, or None, got {value!r}")
         return float(value)
     return value
+
+
+def _is_whole(value: Any) -> bool:
+    return is_number(value) and np.isfinite(value) and value == int(value)
 
 
 def _groups(
@@ -346,8 +390,12 @@ def _column(optimizer: type[optim.Optimizer], name: str, values: Sequence[Any]) 
     lengths = {len(v) if isinstance(v, tuple) else 0 for v in values}
     if len(lengths) > 1:
         raise OptimizerError(f"{name} mixes tuples of different lengths: {list(values)!r}")
-    array = np.asarray([[float(e) for e in v] if isinstance(v, tuple) else v for v in values])
+    array = np.asarray([list(map(_number, v)) if isinstance(v, tuple) else v for v in values])
     return array.astype(np.float64) if optimizer in RULES else array
+
+
+def _number(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor | np.generic) else value
 
 
 def plain(value: Any) -> Any:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice, product
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from downslope.errors import InputError
-from downslope.grid import RUN_SETTINGS, Grid
+from downslope.grid import RUN_SETTINGS, Grid, is_many
 from downslope.optimizers import check_values, is_number
 
-_TRIED = 512
+_TRIED = 2048
 
 
 def check_settings(
@@ -21,38 +20,58 @@ def check_settings(
 ) -> None:
     """Let each optimizer class itself refuse what it does not allow.
 
-    Every value of each hyperparameter is tried, and combinations up to `_TRIED` of them, made
-    of the switches' values and the numbers' extremes: torch's own checks are bounds.
+    torch's own checks are bounds and combinations. So every switch is tried with the smallest and
+    largest of every number; and a few values of each hyperparameter one by one.
     """
     for grid in grids:
-        rows: Sequence[Mapping[str, Any]] = grid.rows or [{}]
-        for row in rows if len(rows) <= _TRIED else (rows[0], rows[-1]):
-            given = {**shared, **grid.settings, **row}
-            tried = {
-                name: _extremes(name, values)
-                for name, values in given.items()
-                if name not in RUN_SETTINGS
-            }
-            first = {name: values[0] for name, values in tried.items()}
-            for name, values in tried.items():
+        given = {n: v for n, v in {**shared, **grid.settings}.items() if n not in RUN_SETTINGS}
+        for row in _telling_rows(grid):
+            of_row = {n: v for n, v in row.items() if n not in RUN_SETTINGS}
+            few = {name: _some(values) for name, values in {**given, **of_row}.items()}
+            first = {name: values[0] for name, values in few.items()}
+            for name, values in few.items():
                 for value in values:
                     check_values(grid.optimizer, {**first, name: value}, parameters)
-            for combination in islice(product(*tried.values()), _TRIED):
-                check_values(grid.optimizer, dict(zip(tried, combination, strict=True)), parameters)
+            ends = [_ends(values) for values in few.values()]
+            for combination in islice(product(*ends), _TRIED):
+                settings = dict(zip(few, combination, strict=True))
+                check_values(grid.optimizer, settings, parameters)
 
 
-def _extremes(name: str, values: Any) -> list[Any]:
-    """The values that bound a dimension, as given: all of a few, or the ends of many numbers."""
+def _telling_rows(grid: Grid) -> list[Mapping[str, Any]]:
+    """All of a few rows; of many, those with the extremes of a number among equal switches."""
+    rows = grid.rows
+    if rows is None:
+        return [{}]
+    if len(rows) <= _TRIED:
+        return list(rows)
+    telling: dict[Any, Mapping[str, Any]] = {}
+    for row in rows:
+        switches = tuple((n, repr(v)) for n, v in row.items() if not is_number(v))
+        for name, value in row.items():
+            if is_number(value):
+                for end, key in ((1.0, (switches, name, "low")), (-1.0, (switches, name, "high"))):
+                    best = telling.get(key)
+                    if best is None or not end * float(value) >= end * float(best[name]):
+                        telling[key] = row
+        telling.setdefault((switches, "", ""), row)
+    return list({id(row): row for row in telling.values()}.values())
+
+
+def _some(values: Any) -> list[Any]:
+    """All of a few values as they were given; of many numbers, the ends."""
     if isinstance(values, Mapping):
-        return [v for some in values.values() for v in _extremes(name, some)]
-    many = values if isinstance(values, list) else None
-    if many is None and not isinstance(values, str | tuple | Tensor):
-        many = list(values) if isinstance(values, Iterable) else None
-    if many is None:
+        return [v for some in values.values() for v in _some(some)]
+    if not is_many(values):
         return [values]
-    if not many:
-        raise InputError(f"{name} is an empty list; give at least one value")
-    if len(many) > 8 and all(is_number(v) for v in many):
-        array = np.asarray([float(v) for v in many])
-        return [many[int(array.argmin())], many[int(array.argmax())]]  # NaN counts as both
-    return many
+    return _ends(values) if len(values) > 8 else list(values)
+
+
+def _ends(values: Any) -> list[Any]:
+    """The smallest and the largest of numbers (NaN counts as either), and whatever is none."""
+    numbers = [v for v in values if is_number(v)]
+    others = [v for v in values if not is_number(v)]
+    if len(numbers) > 2:
+        array = np.asarray([float(v) for v in numbers])
+        numbers = [numbers[int(array.argmin())], numbers[int(array.argmax())]]
+    return numbers + others

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,19 +117,23 @@ def _from_file(name: str, inputs: int, outputs: int) -> Factory:
         raise ProblemError(f"model {name!r} names no class: write file.py:ClassName")
     if not path.is_file():
         raise ProblemError(f"model {name!r}: there is no file {file!r}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"_downslope_user_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ProblemError(f"model {name!r}: {file!r} is no Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickles look a class's module up
     try:
         spec.loader.exec_module(module)
     except Exception as error:
+        del sys.modules[spec.name]
         raise ProblemError(f"model {name!r}: {file!r} fails with {_said(error)}") from error
     found = getattr(module, cls_name, None)
     if found is None:
         raise ProblemError(
             f"model {name!r}: {file!r} has no {cls_name!r}{nearest(cls_name, vars(module))}"
         )
+    if not callable(found):
+        raise ProblemError(f"model {name!r}: {cls_name!r} is no class or function, but {found!r}")
     return _fitted(found, inputs, outputs, cls_name)
 
 

@@ -36,12 +36,11 @@ class Function(nn.Module):
         super().__init__()
         self.function = function
         self.positional = positional
-        for name, value in start.items():
-            try:
-                self.register_parameter(name, nn.Parameter(value.clone()))
-            except (KeyError, TypeError) as error:
-                raise ProblemError(f"a parameter cannot be named {name!r}") from error
         self.names = tuple(start)
+        for name, value in start.items():
+            if hasattr(self, name) or "." in name or not name:
+                raise ProblemError(f"a parameter cannot be named {name!r}: torch uses that name")
+            self.register_parameter(name, nn.Parameter(value.clone()))
 
     def forward(self, *x: Tensor) -> Tensor:
         """The function's value at the parameters, and at `x` if it takes data."""
@@ -68,9 +67,13 @@ class Objective(nn.Module):
         self.model = model
         self.loss = loss
         self.objective = objective
+        self.copies_input = False
+        """Set for a model that writes into its input, which must not reach the data."""
 
     def forward(self, x: Tensor | None = None, y: Tensor | None = None) -> Tensor:
         """The loss, a tensor of one number."""
+        if self.copies_input and x is not None:
+            x = x.clone()
         if self.objective is not None:
             assert x is not None
             value = self.objective(self.model, x, y)
@@ -89,15 +92,18 @@ class Objective(nn.Module):
         loss = copy.deepcopy(self.loss) if isinstance(self.loss, nn.Module) else self.loss
         twin = Objective(model, loss, self.objective)
         twin.training = self.training
+        twin.copies_input = self.copies_input
         return twin
 
 
 def start_values(
     function: Callable[..., Any], start: Any, takes_data: bool
-) -> tuple[dict[str, Tensor], bool]:
-    """Starting values by parameter name, and whether the one parameter goes by position.
+) -> tuple[dict[str, Tensor], bool, torch.dtype]:
+    """Starting values by parameter name, whether the one parameter goes by position, and the
+    dtype: that of the tensors among the values, or torch's default where all are plain numbers.
 
-    A dict gives the function's keyword arguments; a number or sequence its one argument.
+    A dict gives the function's keyword arguments; a number or sequence its one argument. Plain
+    numbers are kept in float64, whatever they are used in.
     """
     if isinstance(start, Mapping):
         if not start:
@@ -108,10 +114,11 @@ def start_values(
     else:
         values = {_argument_name(function, takes_data): _start_value("start", start)}
         positional = True
-    dtypes = {value.dtype for value in values.values()}
+    given = start.values() if isinstance(start, Mapping) else [start]
+    dtypes = {v.dtype for v in given if isinstance(v, Tensor) and v.is_floating_point()}
     if len(dtypes) > 1:
         raise ProblemError(f"the starting values differ in dtype: {sorted(map(str, dtypes))}")
-    return values, positional
+    return values, positional, dtypes.pop() if dtypes else torch.get_default_dtype()
 
 
 def _start_value(name: Any, value: Any) -> Tensor:
@@ -121,7 +128,7 @@ def _start_value(name: Any, value: Any) -> Tensor:
         array = np.asarray(value.detach() if isinstance(value, Tensor) else value, dtype=float)
     except (TypeError, ValueError) as error:
         raise ProblemError(f"start {name!r} must be numbers, got {value!r}") from error
-    return torch.tensor(array, dtype=torch.get_default_dtype())
+    return torch.tensor(array, dtype=torch.float64)
 
 
 def _arguments(function: Callable[..., Any]) -> list[inspect.Parameter] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from downslope.engines import looped, stacked
 from downslope.engines.processes import CAN_FORK, threads
 from downslope.engines.work import Options, Outcome, Start, Tick, Work
-from downslope.errors import EngineError, nearest
+from downslope.errors import DownslopeError, EngineError, ProblemError, nearest
 from downslope.grid import Group
 from downslope.problem import Problem
 
@@ -48,6 +49,7 @@ class Plan:
     chunks: tuple[Chunk, ...]
     reasons: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    traced: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property
     def runs(self) -> int:
@@ -57,13 +59,19 @@ class Plan:
     def work(self, chunk: Chunk) -> Work:
         """A chunk as an engine takes it."""
         group = self.groups[chunk.group].part(chunk.rows)
-        return Work(self.problem, group, self.options, self.starts)
+        return Work(self.problem, group, self.options, self.starts, self.traced)
 
     def carry_out(self, chunk: Chunk, tick: Tick = lambda updates, diverged: None) -> Outcome:
         """The outcome of a chunk's runs, in the order of their group."""
         engine = {"looped": looped.run, "stacked": stacked.run}[chunk.engine]
-        with threads(1 if self.alone(chunk) else None):
-            return engine(self.work(chunk), tick)
+        try:
+            with threads(1 if self.alone(chunk) else None):
+                return engine(self.work(chunk), tick)
+        except DownslopeError:
+            raise
+        except Exception as error:  # whatever the user's model, loss or optimizer raises
+            said = " ".join(str(error).split())
+            raise ProblemError(f"a run fails with {type(error).__name__}: {said}") from error
 
     def alone(self, chunk: Chunk) -> bool:
         """Whether a chunk is carried out by one thread, so that others can be beside it.
@@ -107,15 +115,24 @@ def make_plan(
         raise EngineError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}{hint}")
     chunks: list[Chunk] = []
     reasons = []
+    traced: dict[Any, Any] = {}
     for number, group in enumerate(groups):
-        work = Work(problem, group, options, tuple(starts))
+        work = Work(problem, group, options, tuple(starts), traced)
         chosen, size, reason = _choose(work, engine)
         reasons.append(reason)
         parts = -(-len(group) // size)
         even = -(-len(group) // parts)  # equal chunks share their traced programs
         for first in range(0, len(group), even):
             chunks.append(Chunk(number, slice(first, min(first + even, len(group))), chosen))
-    return Plan(problem, options, tuple(starts), tuple(groups), tuple(chunks), tuple(reasons))
+    return Plan(
+        problem,
+        options,
+        tuple(starts),
+        tuple(groups),
+        tuple(chunks),
+        reasons=tuple(reasons),
+        traced=traced,
+    )
 
 
 def _choose(work: Work, engine: str) -> tuple[str, int, str]:

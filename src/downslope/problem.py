@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from downslope.data import Rows, as_tensor, read_rows
+from downslope.data import Rows, as_tensor, loader_batches, read_rows
 from downslope.errors import InputError, ProblemError
 from downslope.losses import check_loss, joined, loss_by_name, wants_classes
 from downslope.models import model_factory
 from downslope.objective import MODEL_PREFIX, Function, Objective, start_values
 from downslope.problem_checks import cast, checked
+from downslope.randomness import borrowed, state
 from downslope.sampling import torch_seed
 from downslope.tables import Schema, Split, fit_schema, read_table, split_rows, target_rows
 
@@ -58,8 +59,11 @@ class Problem:
     loader: Any = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
     table: Table | None = field(default=None, repr=False)
-    traced: dict[Any, Any] = field(default_factory=dict, init=False, repr=False)
-    """What engines have traced and compiled of it, to be used again."""
+    loader_batches: int = 0
+    exact: Callable[[], Objective] | None = field(default=None, repr=False)
+    """Makes the objective before it was cast to the problem's dtype."""
+    given: Rows | None = field(default=None, repr=False)
+    """The training rows before they were cast."""
 
     # -- constructors ----------------------------------------------------------------------
 
@@ -92,15 +96,23 @@ class Problem:
         """
         if not callable(function):
             raise ProblemError(f"function must be callable, got {type(function).__name__}")
-        values, positional = start_values(function, start, X is not None)
+        values, positional, dtype = start_values(function, start, X is not None)
         model = Function(function, values, positional)
         if X is None:
             if y is not None or loss is not None:
                 raise ProblemError("y and loss belong to data: give X too, or leave them out")
-            return checked(cls(make=Objective(model).copied, draws_start=False, kind="function"))
+            exact = Objective(model).copied
+            return checked(
+                cls(
+                    make=lambda: exact().to(dtype=dtype),
+                    exact=exact,
+                    draws_start=False,
+                    kind="function",
+                )
+            )
         if loss is None:
             raise ProblemError("a function with data needs loss=, for example torch.nn.MSELoss()")
-        return _with_data(cls, model, "function", X, y, check_loss(loss), None)
+        return _with_data(cls, model, "function", X, y, check_loss(loss), None, dtype)
 
     @classmethod
     def from_model(
@@ -169,7 +181,7 @@ class Problem:
                 "loss poisson needs counts, but a table's target is standardised: "
                 "make tensors of the table and use Problem.from_model"
             )
-        if wants_classes(used):
+        if wants_classes(used) or isinstance(used, nn.BCEWithLogitsLoss):
             task = task or "classification"
         frame = read_table(source)
         usable = np.arange(frame.height)
@@ -192,11 +204,13 @@ class Problem:
 
         def rows_of(part: NDArray[np.int64]) -> Rows | None:
             rows = usable[part][encoded.kept[usable[part]]]
+            if not len(rows):
+                return None
             x = torch.from_numpy(encoded.X[place[rows]]).to(torch.get_default_dtype())
             y = torch.tensor(schema.encode_target(frame[rows]))
             if binary or not classes:
                 y = y.to(x.dtype).reshape(-1, 1)
-            return Rows(x, y) if len(x) else None
+            return Rows(x, y)
 
         train = rows_of(split.train)
         if train is None:
@@ -209,6 +223,7 @@ class Problem:
             validation=rows_of(split.validation),
             test=rows_of(split.test),
             notes=tuple(dict.fromkeys((*notes, *problem.notes))),
+            given=None,
             table=Table(schema, split, model if isinstance(model, str) else str(model)),
         )
 
@@ -223,8 +238,8 @@ class Problem:
         """A new objective at the start of a run with this seed."""
         if not self.draws_start:
             return self.make()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(torch_seed(seed, 0))
+        # A factory makes its model on the CPU, whatever device it is moved to.
+        with borrowed(torch.device("cpu"), torch_seed(seed, 0)):
             return self.make()
 
     @cached_property
@@ -255,10 +270,10 @@ class Problem:
     @cached_property
     def random(self) -> bool:
         """Whether a training pass draws random numbers (dropout and the like)."""
-        with torch.random.fork_rng(devices=[]):
-            before = torch.get_rng_state()
+        with borrowed(self.device):
+            before = state(self.device)
             self.forward(self.fresh(0), 4)
-            return not torch.equal(before, torch.get_rng_state())
+            return not all(map(torch.equal, before, state(self.device)))
 
     @cached_property
     def joined(self) -> str:
@@ -269,31 +284,75 @@ class Problem:
         """The loss of the first few rows, by this objective."""
         if self.train is None:
             return objective()
-        some = self.train[:rows]
+        some = self.train[:rows].copied()
         return objective(some.x, some.y)
+
+    @cached_property
+    def keeps_state(self) -> bool:
+        """Whether a training pass changes more of the model than its buffers' values: a plain
+        attribute, or a buffer that is put in another's place."""
+        objective = self.fresh(0)
+        with borrowed(self.device):
+            before = _own_state(objective.model)
+            self.forward(objective, 4)
+            after = _own_state(objective.model)
+        return before.keys() != after.keys() or not all(
+            value is after[key] or _equal(value, after[key]) for key, value in before.items()
+        )
+
+    @cached_property
+    def others(self) -> tuple[str, ...]:
+        """The names of what a run's end has besides its parameters: parameters that are not
+        descended, and buffers."""
+        model = self.template.model
+        frozen = [n for n, p in model.named_parameters() if not p.requires_grad]
+        return (*frozen, *(n for n, _ in model.named_buffers()))
+
+    @cached_property
+    def shapes_of_others(self) -> dict[str, torch.Size]:
+        """The shapes of `others` by name."""
+        model = self.template.model
+        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        return {name: named[name].shape for name in self.others}
 
     def to(
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> Problem:
-        """The same problem in another dtype or on another device."""
+        """The same problem in another dtype or on another device, without rounding twice."""
         device = torch.device(device) if device is not None else None
-        same_dtype = dtype is None or dtype == self.dtype
-        if same_dtype and (device is None or device == self.device):
+        dtype = self.dtype if dtype is None else dtype
+        if dtype == self.dtype and (device is None or device == self.device):
             return self
-        if dtype is not None and not dtype.is_floating_point:
+        if not dtype.is_floating_point:
             raise ProblemError(f"dtype must be floating point, got {dtype}")
-        make = self.make
+        make, train = self.exact or self.make, self.train
 
         def moved(rows: Rows | None) -> Rows | None:
             return None if rows is None else rows.to(dtype=dtype, device=device)
 
+        if train is not None and self.given is not None and dtype != self.dtype:
+            train = self.given.cast(train, dtype)
         return replace(
             self,
             make=lambda: make().to(dtype=dtype, device=device),
-            train=moved(self.train),
+            train=moved(train),
             validation=moved(self.validation),
             test=moved(self.test),
         )
+
+
+def _own_state(model: nn.Module) -> dict[tuple[str, str], Any]:
+    """Everything in a model's modules but parameters and submodules, by module and name."""
+    found: dict[tuple[str, str], Any] = {}
+    for name, module in model.named_modules():
+        found |= {(name, key): v for key, v in vars(module).items() if not key.startswith("_")}
+        found |= {(name, key): b for key, b in module.named_buffers(recurse=False)}
+    return found
+
+
+def _equal(before: Any, after: Any) -> bool:
+    plain = isinstance(before, int | float | str | bool | tuple | type(None))
+    return plain and type(before) is type(after) and before == after
 
 
 def row_blocks(problem: Problem, rows: Rows) -> list[tuple[slice, float]]:
@@ -309,34 +368,50 @@ def row_blocks(problem: Problem, rows: Rows) -> list[tuple[slice, float]]:
 
 
 def _with_data(
-    cls: type[Problem], model: Any, kind: str, X: Any, y: Any, loss: Any, objective: Any
+    cls: type[Problem],
+    model: Any,
+    kind: str,
+    X: Any,
+    y: Any,
+    loss: Any,
+    objective: Any,
+    dtype: torch.dtype | None = None,
 ) -> Problem:
     source = read_rows(X, y)
     if isinstance(model, nn.Module):
         kept = Objective(model, loss, objective).copied()
         if not model.training:  # trained all the same, as a training loop would
             kept.model.train()
-        make = kept.copied
+        exact = kept.copied
     else:
 
-        def make() -> Objective:
+        def exact() -> Objective:
             made = model()
             if not isinstance(made, nn.Module):
                 raise ProblemError(
                     f"the model factory must make a torch.nn.Module, got {type(made).__name__}"
                 )
-            return Objective(made, loss, objective).copied()
+            fresh = Objective(made, loss, objective).copied()
+            if not made.training:
+                fresh.model.train()
+            return fresh
 
+    given = source.rows.copied()
     problem = cls(
-        make=make,
+        make=exact if dtype is None else lambda: exact().to(dtype=dtype),
+        exact=exact,
         draws_start=not isinstance(model, nn.Module),
         kind=kind,
-        train=source.rows,
+        train=given,
+        given=given,
         batch_size=source.batch_size,
         order=source.order or "shuffle",
         drop_last=source.drop_last,
         loader=source.loader,
+        loader_batches=0 if source.loader is None else loader_batches(source.loader),
     )
+    if problem.loader is not None and not problem.loader_batches:
+        raise ProblemError("the DataLoader gives no batch")
     return checked(cast(problem))
 
 
@@ -359,8 +434,18 @@ def with_validation(problem: Problem, validation: Any) -> Problem:
             )
         mixed = torch.from_numpy(np.random.Generator(np.random.Philox(key=0)).permutation(count))
         apart, rest = mixed[:kept_apart].sort().values, mixed[kept_apart:].sort().values
-        train = problem.train
-        return replace(problem, train=train[rest], validation=train[apart])
+        if problem.loader is not None:
+            raise InputError(
+                "the DataLoader draws its batches in a way of its own, so no share of its rows can "
+                "be kept apart: give validation=(X, y)"
+            )
+        train, given = problem.train, problem.given
+        return replace(
+            problem,
+            train=train[rest],
+            given=None if given is None else given[rest],
+            validation=train[apart],
+        )
     if not isinstance(validation, tuple | list) or len(validation) != 2:
         raise InputError("validation must be a share of the rows, or a pair (X, y)")
     like = problem.train

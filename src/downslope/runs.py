@@ -296,8 +296,9 @@ class Run:
         dtype = problem.dtype if inputs.is_floating_point() else None
         if dtype is None and problem.train is not None and problem.train.x.is_floating_point():
             dtype = problem.dtype
+        inputs = inputs.to(device=problem.device, dtype=dtype)
         with torch.no_grad():
-            made = self.model(inputs.to(device=problem.device, dtype=dtype))
+            made = self.model(inputs.clone() if problem.template.copies_input else inputs)
         return made if isinstance(X, Tensor) else made.cpu().numpy()
 
     def replay(self) -> Run:

@@ -11,11 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import optim
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import LRScheduler
 
 from downslope.errors import OptimizerError
 
 Sequences = dict[str, NDArray[np.float64]]
+
+_BY_GROUP = (
+    "lr_lambda", "max_lr", "min_lr", "base_lr", "base_momentum", "max_momentum", "swa_lr",
+)  # fmt: skip
 
 
 class Schedule:
@@ -60,9 +64,13 @@ class Schedule:
         return f"Schedule({name}, per={self.per!r}{given})"
 
     @property
-    def needs_loss(self) -> bool:
-        """Whether the scheduler looks at the loss, so that no sequence can be known before."""
-        return isinstance(self.scheduler, type) and issubclass(self.scheduler, ReduceLROnPlateau)
+    def by_group(self) -> bool:
+        """Whether an argument gives each parameter group a value of its own."""
+        given = self.arguments.items()
+        nested = [v for _, vs in given for v in (vs if isinstance(vs, list | tuple) else [vs])]
+        return any(isinstance(v, list | tuple) for n, v in given if n in _BY_GROUP) or any(
+            isinstance(v, Schedule) and v.by_group for v in nested
+        )
 
     def make(self, optimizer: optim.Optimizer, length: int) -> Any:
         """The scheduler on this optimizer; `length` is how often it will be stepped.
@@ -107,21 +115,31 @@ def _lengths(scheduler: type, given: Mapping[str, Any], length: int) -> dict[str
 def sequences(
     schedule: Schedule,
     optimizer: Callable[..., optim.Optimizer],
-    settings: Sequence[Mapping[str, Any]],
+    settings: Sequence[Sequence[Mapping[str, Any]]],
     length: int,
 ) -> Sequences:
     """Every hyperparameter the scheduler moves, before each of `length` updates.
 
     Args:
-        settings: a dict of hyperparameters a run, each becoming a parameter group of one
-            optimizer that is stepped without gradients; so torch's own code makes the numbers.
+        settings: for each run, its parameter groups' hyperparameters. All become groups of one
+            optimizer that is stepped without gradients, so torch's own code makes the numbers.
 
     Returns:
-        name to (length, runs), or (length, runs, m) for a tuple such as ``betas``.
+        name to (length, runs, groups), or (length, runs, groups, m) for tuples such as ``betas``.
+
+    Raises:
+        OptimizerError: if torch refuses the arguments, or so many steps.
     """
-    first = _stepped(schedule, optimizer, settings[:1], length, _movable)
-    moved = [name for name, a in first.items() if name == "lr" or (a != a[:1]).any()]
-    return _stepped(schedule, optimizer, settings, length, lambda group: moved)
+    first = _stepped(schedule, optimizer, settings[0], length, _movable)
+    before = {n: np.asarray([g[n] for g in settings[0]]) for n in first if n in settings[0][0]}
+    moved = [n for n, a in first.items() if n == "lr" or n not in before or (a != before[n]).any()]
+    if schedule.by_group:  # a list of values fits the groups of one run alone
+        runs = [_stepped(schedule, optimizer, s, length, lambda group: moved) for s in settings]
+        return {name: np.stack([run[name] for run in runs], axis=1) for name in moved}
+    flat = [group for groups in settings for group in groups]
+    together = _stepped(schedule, optimizer, flat, length, lambda group: moved)
+    shape = (length, len(settings), len(settings[0]))
+    return {name: a.reshape(*shape, *a.shape[2:]) for name, a in together.items()}
 
 
 def _stepped(
@@ -132,7 +150,7 @@ def _stepped(
     names_of: Callable[[Mapping[str, Any]], list[str]],
 ) -> Sequences:
     groups = [{"params": [torch.zeros(1, 1, requires_grad=True)], **s} for s in settings]
-    stepped = optimizer(groups)
+    stepped = optimizer(groups, **{n: v for n, v in settings[0].items() if n != "params"})
     scheduler = schedule.make(stepped, length)
     first = stepped.param_groups[0]
     kept = {
@@ -144,7 +162,13 @@ def _stepped(
             for name, array in kept.items():
                 array[update] = [group[name] for group in stepped.param_groups]
             if update + 1 < length:
-                scheduler.step()
+                try:
+                    scheduler.step()
+                except (ValueError, TypeError) as error:
+                    said = " ".join(str(error).split())
+                    raise OptimizerError(
+                        f"{schedule!r} fails at step {update + 1} of {length}: {said}"
+                    ) from error
     return kept
 
 

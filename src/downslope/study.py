@@ -117,9 +117,7 @@ class Study:
             "runs": plan.runs,
             "shapes": {
                 "parameters": {n: list(s) for n, s in plan.problem.shapes.items()},
-                "buffers": {
-                    n: list(b.shape) for n, b in plan.problem.template.model.named_buffers()
-                },
+                "buffers": {n: list(s) for n, s in plan.problem.shapes_of_others.items()},
             },
             "dtype": str(plan.problem.dtype).removeprefix("torch."),
             "options": fingerprint.of_options(plan.options),

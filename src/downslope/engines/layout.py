@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate
@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, optim
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from downslope.engines.work import Work
 from downslope.errors import OptimizerError, listed, nearest
 from downslope.grid import Group, plain
-from downslope.optimizers import RULES
+from downslope.optimizers import RULES, hyperparameters
 from downslope.schedules import sequences
 
 
@@ -96,6 +97,60 @@ def cells(group: Group, names: Sequence[str]) -> Cells:
     return Cells(of, [dict(zip(group.patterned, key, strict=True)) for key in known])
 
 
+def make_optimizer(work: Work, run: int, parameters: Mapping[str, Tensor]) -> optim.Optimizer:
+    """The optimizer of one run: a plain list of parameters, unless values go by pattern."""
+    group = work.group
+    parts = cells(group, list(parameters))
+    known, settings = hyperparameters(group.optimizer), parts.settings(group, run, 0)
+    arguments = {n: v for n, v in settings.items() if known.open or n in known.defaults}
+    make: Callable[..., optim.Optimizer] = group.optimizer
+    if not group.patterned:
+        return make(list(parameters.values()), **arguments)
+    members = [
+        {
+            "params": [p for name, p in parameters.items() if parts.of[name] == cell],
+            **{name: parts.settings(group, run, cell)[name] for name in group.patterned},
+        }
+        for cell in range(len(parts.patterns))
+    ]
+    return make(members, **arguments)
+
+
+def needs_loss(work: Work) -> bool:
+    """Whether the scheduler looks at the loss, so that no sequence can be known before."""
+    schedule = work.options.schedule
+    if schedule is None:
+        return False
+    stand_ins = {name: torch.zeros(1, 1, requires_grad=True) for name in work.problem.names}
+    made = schedule.make(make_optimizer(work, 0, stand_ins), schedule_length(work))
+    return isinstance(made, ReduceLROnPlateau)
+
+
+def schedule_length(work: Work) -> int:
+    """How often the scheduler is stepped."""
+    schedule = work.options.schedule
+    per_epoch = schedule is not None and schedule.per == "epoch"
+    return -(-work.updates // (work.updates_per_epoch if per_epoch else 1))
+
+
+def read_sequences(work: Work, runs: Sequence[int]) -> dict[str, NDArray[np.float64]]:
+    """What the schedule makes of the hyperparameters of some runs, step by step of its own."""
+    schedule = work.options.schedule
+    assert schedule is not None
+    parts = cells(work.group, work.problem.names)
+    settings = [
+        [parts.settings(work.group, run, cell) for cell in range(len(parts.patterns))]
+        for run in runs
+    ]
+    return sequences(schedule, work.group.optimizer, settings, schedule_length(work))
+
+
+def try_schedule(work: Work) -> None:
+    """Go through the schedule of one run, so that what is wrong is told before anything runs."""
+    if schedule_length(work) and not needs_loss(work):
+        read_sequences(work, [0])
+
+
 class Hyper:
     """The hyperparameters of runs as float64 tensors, at each update: (runs, 1) or (runs, size).
 
@@ -149,23 +204,11 @@ class Hyper:
 
     def _moving(self, work: Work) -> dict[str, NDArray[np.float64]]:
         """(updates, runs, cells[, m]) of each hyperparameter that the schedule moves."""
-        schedule, group = work.options.schedule, work.group
+        schedule = work.options.schedule
         assert schedule is not None
-        count = len(self.cells.patterns)
-        settings = [
-            self.cells.settings(group, run, cell)
-            for run in range(len(work))
-            for cell in range(count)
-        ]
-        per_epoch = work.updates_per_epoch if schedule.per == "epoch" else 1
-        length = -(-work.updates // per_epoch)
-        read = sequences(schedule, group.optimizer, settings, length)
-        return {
-            name: np.repeat(a, per_epoch, axis=0)[: work.updates].reshape(
-                work.updates, len(work), count, *a.shape[2:]
-            )
-            for name, a in read.items()
-        }
+        repeats = work.updates_per_epoch if schedule.per == "epoch" else 1
+        read = read_sequences(work, range(len(work)))
+        return {n: np.repeat(a, repeats, axis=0)[: work.updates] for n, a in read.items()}
 
     def _tensors(self, name: str, column: NDArray[Any]) -> Any:
         if name in self.rule.left_out and name not in self.moving and not column.any():

@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn, optim
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from downslope.data import Rows, tensors
-from downslope.engines.layout import cells
+from downslope.data import Rows, own_generators, pair, tensors
+from downslope.engines.layout import make_optimizer, schedule_length
 from downslope.engines.work import (
     Handwritten,
     Outcome,
@@ -26,8 +27,8 @@ from downslope.engines.work import (
 )
 from downslope.errors import OptimizerError
 from downslope.objective import MODEL_PREFIX, Objective
-from downslope.optimizers import hyperparameters
 from downslope.problem import row_blocks
+from downslope.randomness import borrowed
 from downslope.sampling import batches, epoch_order, torch_seed
 
 _SMALL = 2_000_000
@@ -65,8 +66,7 @@ def _joined(outcomes: list[Outcome]) -> Outcome:
 
 def _descend(work: Work, tick: Tick) -> Outcome:
     """One run, from its start to its end."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(torch_seed(int(work.group.seed[0]), 0))
+    with borrowed(work.problem.device, torch_seed(int(work.group.seed[0]), 0)):
         return _Descent(work, tick).descend()
 
 
@@ -83,12 +83,13 @@ class _Descent:
         self.parameters = {n: named[MODEL_PREFIX + n] for n in work.problem.names}
         self.buffers = list(self.objective.model.buffers())
         self.store = _Store(list(self.parameters.values()), work.group.optimizer)
-        self.optimizer = self._make_optimizer()
+        self.optimizer = make_optimizer(work, 0, self.parameters)
         schedule = work.options.schedule
         per_epoch = schedule is not None and schedule.per == "epoch"
         self.scheduler_gap = work.updates_per_epoch if per_epoch else 1
-        length = -(-work.updates // self.scheduler_gap)
-        self.scheduler = None if schedule is None else schedule.make(self.optimizer, length)
+        self.scheduler = (
+            None if schedule is None else schedule.make(self.optimizer, schedule_length(work))
+        )
         step = inspect.signature(self.optimizer.step).parameters.get("closure")
         self.needs_closure = step is not None and step.default is inspect.Parameter.empty
         self.seed = int(work.group.seed[0])
@@ -96,23 +97,6 @@ class _Descent:
         self.norms = self.recorder.outcome.gradient_norm
         self.losses = self.recorder.outcome.batch_loss
         self.norm = math.nan
-        self.bounded = self.norms is not None or self.clip_norm < math.inf
-
-    def _make_optimizer(self) -> optim.Optimizer:
-        group, named = self.work.group, self.parameters
-        parts = cells(group, list(named))
-        members = [
-            {
-                "params": [p for name, p in named.items() if parts.of[name] == cell],
-                **{name: parts.settings(group, 0, cell)[name] for name in group.patterned},
-            }
-            for cell in range(len(parts.patterns))
-        ]
-        known, settings = hyperparameters(group.optimizer), parts.settings(group, 0, 0)
-        make: Callable[..., optim.Optimizer] = group.optimizer
-        return make(
-            members, **{n: v for n, v in settings.items() if known.open or n in known.defaults}
-        )
 
     def descend(self) -> Outcome:
         work, recorder = self.work, self.recorder
@@ -165,11 +149,11 @@ class _Descent:
     def _guarded_step(self, rows: Rows | None) -> float:
         """A step that may show that the optimizer and the problem do not fit, or one that calls
         back for losses: the first of these is the one before the update."""
-        losses: list[float] = []
+        seen: list[tuple[float, float]] = []
 
         def closure() -> Any:  # torch says float, and takes a tensor
             loss = self._pass(rows)
-            losses.append(loss.item())
+            seen.append((loss.item(), self.norm))
             return loss
 
         try:
@@ -182,7 +166,8 @@ class _Descent:
             said = " ".join(str(error).split())
             name = type(self.optimizer).__name__
             raise OptimizerError(f"{name} cannot descend this problem: {said}") from error
-        return losses[0]
+        loss, self.norm = seen[0]
+        return loss
 
     def _pass(self, rows: Rows | None) -> Tensor:
         """The batch's loss, with its gradients put where the optimizer looks for them."""
@@ -193,9 +178,11 @@ class _Descent:
             loss.backward()
         else:
             self._gradients_by_hand(self.work.options.gradient, rows)
-        if self.bounded:
-            norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.clip_norm)
-            self.norm = float(norm)
+        if self.clip_norm < math.inf:
+            self.norm = float(nn.utils.clip_grad_norm_(self.parameters.values(), self.clip_norm))
+        elif self.norms is not None:
+            gradients = [p.grad for p in self.parameters.values() if p.grad is not None]
+            self.norm = float(nn.utils.get_total_norm(gradients))
         return loss
 
     def _gradients_by_hand(self, gradient: Handwritten, rows: Rows | None) -> None:
@@ -206,10 +193,10 @@ class _Descent:
 
     def _schedule(self, update: int) -> None:
         assert self.scheduler is not None
-        schedule, problem = self.work.options.schedule, self.work.problem
-        if schedule is not None and schedule.needs_loss:
+        problem = self.work.problem
+        if isinstance(self.scheduler, ReduceLROnPlateau):
             self.scheduler.step(self._full_loss(problem.validation or problem.train))
-        else:
+        elif update < self.work.updates:
             self.scheduler.step()
 
     def _batches(self) -> Iterator[Rows | None]:
@@ -275,34 +262,26 @@ class _Descent:
     def _finish(self) -> Outcome:
         out = self.recorder.outcome
         out.parameters = {n: p.detach().cpu()[None].clone() for n, p in self.parameters.items()}
-        out.buffers = {
-            n: b.detach().cpu()[None].clone() for n, b in self.objective.model.named_buffers()
-        }
+        others = self.work.problem.others
+        model = self.objective.model
+        named = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+        out.buffers = {name: named[name].detach().cpu()[None].clone() for name in others}
         return out
 
 
 def _loader_batches(work: Work, seed: int) -> Iterator[Rows]:
-    """Batches as the user's own DataLoader draws them, from generators set anew for each run."""
-    loader = work.problem.loader
-    generators = [
-        g for g in (loader.generator, getattr(loader.sampler, "generator", None)) if g is not None
-    ]
-    states = [g.get_state() for g in generators]
-    problem = work.problem
-    try:
+    """Batches as the user's own DataLoader draws them, from generators set anew for each epoch."""
+    problem, like = work.problem, work.problem.train
+    assert like is not None
+    with own_generators(problem.loader) as generators:
         epoch = 0
         while True:
             torch.manual_seed(torch_seed(seed, epoch))
             for g in generators:
                 g.manual_seed(torch_seed(seed, epoch))
-            for batch in loader:
-                pair = batch if isinstance(batch, list | tuple) else (batch,)
-                rows = Rows(pair[0], pair[1] if len(pair) > 1 else None)
-                yield rows.to(device=problem.device, dtype=problem.dtype)
+            for batch in problem.loader:
+                yield pair(batch).alike(like)
             epoch += 1
-    finally:
-        for g, state in zip(generators, states, strict=True):
-            g.set_state(state)
 
 
 class _Store:

@@ -21,6 +21,7 @@ from downslope.engines.layout import Layout
 from downslope.engines.work import Handwritten, handwritten_call
 from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem
+from downslope.randomness import borrowed
 
 Traced = Callable[..., Any]
 _TRIED_RUNS = 2
@@ -206,7 +207,7 @@ def _used(problem: Problem) -> set[str]:
     objective = problem.fresh(0)
     named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
     some = None if problem.train is None else problem.train[:4]
-    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+    with torch.enable_grad(), borrowed(problem.device):
         loss = objective(*tensors(some))
     gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
     return {

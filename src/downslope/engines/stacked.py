@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.data import Rows
-from downslope.engines.layout import Hyper
+from downslope.engines.layout import Hyper, needs_loss, read_sequences
 from downslope.engines.program import NotStackableError, Programs
 from downslope.engines.work import Outcome, Recorder, Tick, Work
 from downslope.objective import MODEL_PREFIX
@@ -42,8 +42,14 @@ def why_not(work: Work) -> str | None:
         return "the DataLoader draws its batches in a way of its own"
     if problem.random:
         return "the model draws random numbers in training"
-    if work.options.schedule is not None and work.options.schedule.needs_loss:
+    if problem.keeps_state:
+        return "the model keeps state of its own from one pass to the next"
+    if needs_loss(work):
         return "the schedule needs the loss"
+    if work.options.schedule is not None and work.updates and "momentum" in work.group.numbers:
+        momentum = read_sequences(work, [0]).get("momentum")
+        if momentum is not None and not momentum.all():
+            return "the schedule brings the momentum to 0, where torch.optim leaves its state alone"
     try:
         _largest(work)
     except NotStackableError as error:
@@ -71,12 +77,18 @@ def _elements(problem: Problem) -> int:
 
 
 def programs_of(work: Work) -> Programs:
-    """The problem's traced programs, kept with it as long as it lives."""
-    gradient = work.options.gradient
-    if gradient not in work.problem.traced:
-        work.problem.traced[gradient] = Programs(work.problem, gradient)
-    programs: Programs = work.problem.traced[gradient]
+    """The problem's programs, traced anew for each plan: a function may look things up that have
+    changed since the last."""
+    if "stacked" not in work.traced:
+        work.traced["stacked"] = Programs(work.problem, work.options.gradient)
+    programs: Programs = work.traced["stacked"]
     return programs
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    """On the host, in a dtype that numpy knows."""
+    here = tensor.cpu()
+    return (here.float() if here.dtype in (torch.bfloat16, torch.float16) else here).numpy()
 
 
 def run(work: Work, tick: Tick) -> Outcome:
@@ -185,14 +197,15 @@ class _Chunk:
         if not clips:
             return gradient
         bound = torch.tensor(bounds[self.places], dtype=norm.dtype, device=norm.device)[:, None]
-        return gradient * (bound / (norm + 1e-6)).clamp(max=1.0)
+        scale = (bound / (norm + 1e-6)).clamp(max=1.0)
+        return gradient * torch.where(bound.isinf(), 1.0, scale)
 
     def _judge(self, update: int, losses: Tensor, flat: Tensor) -> None:
         kept = self.recorder.outcome.batch_loss
-        values = losses.cpu().numpy()
+        values = _array(losses)
         if kept is not None:
             self._put(kept, update - 1, losses)
-        largest = torch.linalg.vector_norm(flat, float("inf"), dim=1).cpu().numpy()
+        largest = _array(torch.linalg.vector_norm(flat, float("inf"), dim=1))
         alive = self.recorder.alive
         bad = np.zeros_like(alive)
         bad[self.places] = ~np.isfinite(largest) | self._bad(values)
@@ -205,7 +218,7 @@ class _Chunk:
 
     def _put(self, kept: NDArray[Any], column: int, values: Tensor) -> None:
         going = self.recorder.alive[self.places]
-        kept[self.places[going], column] = values.cpu().numpy()[going]
+        kept[self.places[going], column] = _array(values)[going]
 
     def _where_alive(self, new: Tensor, old: Tensor) -> Tensor:
         going = self.recorder.alive[self.places]
@@ -252,7 +265,7 @@ class _Chunk:
     def _spread(self, values: Tensor) -> NDArray[Any]:
         """Values of the stack's rows as values of all the chunk's runs."""
         spread = np.full(len(self.work), np.nan, dtype=self.recorder.outcome.loss.dtype)
-        spread[self.places] = values.cpu().numpy()
+        spread[self.places] = _array(values)
         return spread
 
     def _full_loss(self, rows: Rows | None) -> Tensor:
@@ -307,7 +320,8 @@ class _Chunk:
         whole = {n: c.cpu() for n, c in self.all_constants.items()}
         parameters = {n: p.cpu() for n, p in self.layout.split(self.final["flat"]).items()} | whole
         out.parameters = {name: parameters[name] for name in self.work.problem.names}
-        out.buffers = {name: self.final[name].cpu() for name in self.buffers}
+        ended = {**whole, **{name: self.final[name].cpu() for name in self.buffers}}
+        out.buffers = {name: ended[name] for name in self.work.problem.others}
         if out.path is not None:
             pieces = self.layout.split(self.path.flatten(0, 1))
             out.path = {n: p.unflatten(0, self.path.shape[:2]) for n, p in pieces.items()}

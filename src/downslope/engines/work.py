@@ -66,6 +66,8 @@ class Work:
     group: Group
     options: Options
     starts: tuple[Start | None, ...]
+    traced: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What engines have traced, shared by all work of one plan."""
 
     def __len__(self) -> int:
         return len(self.group)
@@ -90,10 +92,7 @@ class Work:
     def updates_per_epoch(self) -> int:
         """How many updates make an epoch."""
         if self.problem.loader is not None:
-            try:
-                return len(self.problem.loader)
-            except TypeError:  # an iterable of unknown length
-                return sum(1 for _ in self.problem.loader)
+            return self.problem.loader_batches
         if self.full:
             return 1
         size = self.group.batch_size or 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
@@ -20,6 +20,7 @@ __all__ = [
     "RULES",
     "Hyperparameters",
     "Rule",
+    "check_complete",
     "check_names",
     "check_optimizer",
     "check_values",
@@ -121,7 +122,7 @@ def is_number(value: Any) -> bool:
 
 
 def check_names(optimizer: type[optim.Optimizer], names: Sequence[str]) -> None:
-    """Refuse a hyperparameter the optimizer does not have, and a missing one without default."""
+    """Refuse a hyperparameter the optimizer does not have."""
     known = hyperparameters(optimizer)
     for name in names:
         if name not in known.defaults and not known.open:
@@ -130,8 +131,12 @@ def check_names(optimizer: type[optim.Optimizer], names: Sequence[str]) -> None:
                 f"{optimizer.__name__} has no hyperparameter {name!r}"
                 f"{nearest(name, known.defaults)}; it has {has}"
             )
-    for name, default in known.defaults.items():
-        if default is inspect.Parameter.empty and name not in names:
+
+
+def check_complete(optimizer: type[optim.Optimizer], names: Collection[str]) -> None:
+    """Refuse to go without a hyperparameter that has no default."""
+    for name in _needed(optimizer):
+        if name not in names:
             raise OptimizerError(f"{optimizer.__name__} needs {name}=, which has no default")
 
 

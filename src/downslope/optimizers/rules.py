@@ -57,6 +57,11 @@ def _square_mean(average: Tensor, value: Tensor, keep: Tensor) -> Tensor:
     return average * keep.to(value.dtype) + (1 - keep).to(value.dtype) * value * value
 
 
+def _stored(value: Tensor) -> Tensor:
+    """As torch.optim keeps some numbers between steps: in its default dtype."""
+    return value.to(torch.get_default_dtype())
+
+
 def sgd(
     parameter: Tensor,
     gradient: Tensor,
@@ -135,7 +140,7 @@ def nadam(
     decay = hyper["momentum_decay"]
     now = beta1 * (1 - 0.5 * 0.96 ** (step * decay))
     following = beta1 * (1 - 0.5 * 0.96 ** ((step + 1) * decay))
-    product = state["product"] * now
+    product = (_stored(state["product"]) * _stored(now)).to(torch.float64)
     mean = _mean(state["mean"], gradient, beta1)
     square = _square_mean(state["square"], gradient, beta2)
     denominator = (square / (1 - beta2**step).to(dtype)).sqrt() + hyper["eps"].to(dtype)
@@ -295,7 +300,8 @@ def asgd(
     gradient = _decayed(gradient, parameter, hyper, maximize)
     rate, lambd, lr = state["rate"], hyper["lambd"], hyper["lr"]
     parameter = parameter * (1 - lambd * rate).to(dtype) - rate.to(dtype) * gradient
-    return parameter, {"rate": lr / (1 + lambd * lr * step) ** hyper["alpha"]}
+    rate = lr / (1 + lambd * lr * step) ** hyper["alpha"]
+    return parameter, {"rate": _stored(rate).to(torch.float64)}
 
 
 @dataclass(frozen=True)
@@ -377,7 +383,7 @@ RULES: dict[type[optim.Optimizer], Rule] = {
     optim.ASGD: Rule(
         asgd,
         zeros=_always(),
-        start=lambda parameter, hyper: {"rate": hyper["lr"].clone()},
+        start=lambda parameter, hyper: {"rate": _stored(hyper["lr"]).to(torch.float64)},
     ),
 }
 """The rule of every optimizer class that has one; others descend through `looped`."""
