@@ -71,9 +71,7 @@ def main() -> None:
 
     by_hand = hand_written(X, y, EPOCHS)
     difference = np.abs(looped().loss[0, 1:] / np.array(by_hand) - 1).max()
-    pairs = [
-        (seconds(looped), seconds(lambda: hand_written(X, y, EPOCHS))) for _ in range(REPEATS)
-    ]
+    pairs = [(seconds(looped), seconds(lambda: hand_written(X, y, EPOCHS))) for _ in range(REPEATS)]
     ratio = statistics.median(a / b for a, b in pairs)
     loop = statistics.median(b for _, b in pairs)
     steps = EPOCHS * ROWS // BATCH
@@ -81,7 +79,9 @@ def main() -> None:
           f"Python {platform.python_version()}, torch {torch.__version__}")  # fmt: skip
     print(f"16-32-1 net, {ROWS} rows, batch {BATCH}, {EPOCHS} epochs, medians of {REPEATS}")
     print(f"hand-written loop   {loop / steps * 1e6:8.1f} µs a step (1 thread)")
-    print(f"looped              {ratio:8.2f} × the loop (losses differ by {difference:.0e} at most)")
+    print(
+        f"looped              {ratio:8.2f} × the loop (losses differ by {difference:.0e} at most)"
+    )
 
     torch.set_num_threads(os.cpu_count() or 1)
     rates = ds.log_range(1e-4, 0.05, RUNS)

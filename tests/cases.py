@@ -209,7 +209,10 @@ _MODULES: dict[str, Callable[[], nn.Module]] = {
     "tanh": lambda: nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1)),
     "batchnorm": lambda: nn.Sequential(
         # A bias here would have no gradient but rounding, which Adam and its kin would follow.
-        nn.Linear(3, 4, bias=False), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 1)
+        nn.Linear(3, 4, bias=False),
+        nn.BatchNorm1d(4),
+        nn.Tanh(),
+        nn.Linear(4, 1),
     ),
     "unused": Unused,
     "frozen": frozen,

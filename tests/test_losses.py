@@ -129,7 +129,7 @@ def test_losses_with_weights_in_a_float64_problem(loss, target):
 
 
 def test_blocks_of_rows_join_to_the_loss_of_all(monkeypatch):
-    import downslope.problem as module
+    import downslope.problem_rows as module
 
     monkeypatch.setattr(module, "EVALUATED_ROWS", 7)
     X, net, y = inputs(), linear(3), torch.arange(ROWS) % 3

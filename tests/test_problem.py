@@ -181,7 +181,8 @@ X3 = torch.tensor([1.0, 2.0, 3.0])
         ),
         (
             lambda: ds.Problem.from_function(
-                lambda x, y: x * y, start={"x": 1.0, "y": torch.tensor(1.0, dtype=DOUBLE)}
+                lambda x, y: x * y,
+                start={"x": torch.tensor(1.0), "y": torch.tensor(1.0, dtype=DOUBLE)},
             ),
             "differ in dtype",
         ),

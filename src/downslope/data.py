@@ -106,13 +106,8 @@ def as_tensor(values: Any, what: str) -> Tensor:
         values = _from_dataframe(values, what)
     try:
         array = np.asarray(values)
-        if array.dtype == object:  # columns of several kinds, such as truth values and numbers
-            array = array.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        said = "rows of different lengths" if "inhomogeneous" in str(error) else "no numbers"
-        raise ProblemError(
-            f"{what} holds {said}; for a table with text columns use Problem.from_table"
-        ) from error
+    except ValueError as error:
+        raise ProblemError(f"{what} has rows of different lengths") from error
     if array.dtype.kind not in "biuf":
         raise ProblemError(
             f"{what} must hold numbers, got {array.dtype}; "
@@ -133,7 +128,12 @@ def _from_dataframe(values: Any, what: str) -> np.ndarray[Any, Any]:
 
     frame = nw.from_native(values, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(frame, nw.DataFrame | nw.Series):
-        return np.asarray(frame.to_numpy())
+        array = np.asarray(frame.to_numpy())
+        if array.dtype == object and isinstance(frame, nw.DataFrame):
+            columns = [frame[name].to_numpy() for name in frame.columns]
+            if all(column.dtype.kind in "biuf" for column in columns):  # of several kinds
+                return np.column_stack([column.astype(np.float64) for column in columns])
+        return array
     if hasattr(values, "__array__"):
         return np.asarray(values)
     raise ProblemError(f"{what} must be a tensor, array or dataframe, got {type(values).__name__}")

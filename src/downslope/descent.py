@@ -16,12 +16,14 @@ from downslope.engines.layout import cells, try_schedule
 from downslope.engines.processes import shared_out
 from downslope.engines.work import Handwritten, Options, Outcome, Start, Tick, Work
 from downslope.errors import InputError, OptimizerError, listed, nearest
-from downslope.grid import RUN_SETTINGS, Grid, check_size, expand, settled
+from downslope.grid import RUN_SETTINGS, Grid, settled
 from downslope.grid_checks import check_settings
+from downslope.groups import check_size, expand
 from downslope.handwritten import check_gradient
 from downslope.optimizers import check_complete, check_names, check_optimizer
 from downslope.plan import Chunk, Plan, make_plan
-from downslope.problem import Problem, with_validation
+from downslope.problem import Problem
+from downslope.problem_rows import with_validation
 from downslope.progress import Progress
 from downslope.records import settings_table
 from downslope.runs import Run, Runs, assemble

@@ -1,31 +1,22 @@
-"""Hyperparameters and seeds become the table of runs: in columns, since there may be millions."""
+"""What is asked for: an optimizer with values for its hyperparameters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor, optim
 
-from downslope.errors import InputError, OptimizerError, listed, nearest
+from downslope.errors import InputError, listed
 from downslope.optimizers import (
-    RULES,
     check_names,
     check_optimizer,
-    hyperparameters,
-    is_number,
 )
-from downslope.sampling import ORDERS, Order
 
-MOST_RUNS = 10**7
 RUN_SETTINGS = ("batch_size", "order", "clip_norm", "start", "seed")
 """What a run is set by besides its optimizer's hyperparameters; the last varies fastest."""
-
-Column = NDArray[Any]
 
 
 def log_range(low: float, high: float, count: int) -> list[float]:
@@ -100,129 +91,6 @@ class Grid:
         return f"Grid({self.optimizer.__name__}{given})"
 
 
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Runs that one engine call can hold: same optimizer, switches, batch size and order.
-
-    Attributes:
-        optimizer: the class.
-        switches: hyperparameters that are no numbers (bools, None, names), equal in all runs.
-        numbers: name to (runs,) values, or (runs, m) for tuples of m.
-        patterned: name to {parameter-name pattern: (runs,) values}.
-        batch_size: None for all rows at once.
-        index: each run's place among all; shape (runs,).
-        start: which of the given starts; seed: the run's seed; clip_norm: inf where none.
-    """
-
-    optimizer: type[optim.Optimizer]
-    switches: Mapping[str, Any]
-    numbers: Mapping[str, Column]
-    patterned: Mapping[str, Mapping[str, Column]]
-    batch_size: int | None
-    order: Order
-    index: NDArray[np.int64]
-    start: NDArray[np.int64]
-    seed: NDArray[np.int64]
-    clip_norm: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def part(self, rows: slice | NDArray[np.int64]) -> Group:
-        """Some of the runs."""
-        return Group(
-            self.optimizer,
-            self.switches,
-            {name: column[rows] for name, column in self.numbers.items()},
-            {n: {p: c[rows] for p, c in by.items()} for n, by in self.patterned.items()},
-            self.batch_size,
-            self.order,
-            self.index[rows],
-            self.start[rows],
-            self.seed[rows],
-            self.clip_norm[rows],
-        )
-
-    def settings(self, run: int) -> dict[str, Any]:
-        """The hyperparameters of one run as torch takes them, without the patterned ones."""
-        return {**self.switches, **{n: plain(c[run]) for n, c in self.numbers.items()}}
-
-
-@dataclass(frozen=True)
-class Dimension:
-    """Columns that vary together: one, or a whole row of settings."""
-
-    columns: Mapping[str, Sequence[Any]]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values())))
-
-
-def expand(grids: Sequence[Grid], shared: Mapping[str, Any], starts: int) -> list[Group]:
-    """All runs of all grids, grouped; run numbers follow the order in which values were given.
-
-    Args:
-        shared: `RUN_SETTINGS` and hyperparameters for every grid that does not set its own.
-        starts: how many starts there are to go through.
-
-    Raises:
-        InputError: for a value of the wrong kind.
-    """
-    sizes = [_size(grid, shared, starts) for grid in grids]
-    all_dimensions = [_dimensions(grid, shared, starts) for grid in grids]
-    groups: list[Group] = []
-    first = 0
-    for grid, dims, size in zip(grids, all_dimensions, sizes, strict=True):
-        groups += _groups(grid.optimizer, dims, size, first)
-        first += size
-    return groups
-
-
-def check_size(grids: Sequence[Grid], shared: Mapping[str, Any], starts: int) -> None:
-    """Refuse too many runs, before any value is looked at.
-
-    Raises:
-        InputError: for more than 10⁷.
-    """
-    runs = sum(_size(grid, shared, starts) for grid in grids)
-    if runs > MOST_RUNS:
-        raise InputError(
-            f"the grid has {runs:,} runs; at most {MOST_RUNS:,} can be asked for at once: "
-            "give fewer values"
-        )
-
-
-def _size(grid: Grid, shared: Mapping[str, Any], starts: int) -> int:
-    rows = grid.rows or ()
-    given = {**shared, **grid.settings}
-    size = starts * max(len(rows), 1)
-    for name, values in given.items():
-        if rows and name in rows[0]:
-            continue
-        for one in values.values() if isinstance(values, Mapping) else [values]:
-            size *= len(one) if is_many(one) else 1
-    return size
-
-
-def _dimensions(grid: Grid, shared: Mapping[str, Any], starts: int) -> list[Dimension]:
-    given = {**{n: v for n, v in shared.items() if n not in grid.settings}, **grid.settings}
-    dims: list[Dimension] = []
-    if grid.rows is not None:
-        given = {n: v for n, v in given.items() if n not in grid.rows[0]}
-        columns = {name: [row[name] for row in grid.rows] for name in grid.rows[0]}
-        dims.append(Dimension({n: [_checked(n, v) for v in c] for n, c in columns.items()}))
-    given["start"] = range(starts)
-    for name in (*(n for n in given if n not in RUN_SETTINGS), *RUN_SETTINGS):
-        if name not in given:
-            continue
-        values = given[name]
-        if isinstance(values, Mapping):
-            dims += [Dimension({f"{name}[{p}]": _values(name, v)}) for p, v in values.items()]
-        else:
-            dims.append(Dimension({name: _values(name, values)}))
-    return dims
-
-
 def settled(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings whose values can be gone through more than once: what is many is a list, range or
     array, everything else is one value."""
@@ -253,151 +121,3 @@ def _settled(name: str, values: Any) -> Any:
 def is_many(values: Any) -> bool:
     """Whether settled values are a grid."""
     return isinstance(values, list | range | np.ndarray)
-
-
-def _values(name: str, values: Any) -> list[Any]:
-    """The values of one dimension: those of a list, range or array, or the single one."""
-    return [_checked(name, value) for value in (values if is_many(values) else [values])]
-
-
-def _checked(name: str, value: Any) -> Any:
-    """One value, as a Python number where it is one; refused where it cannot be right."""
-    if isinstance(value, np.generic | np.ndarray | Tensor) and np.size(value) == 1:
-        value = value.item()
-    if name == "seed":
-        if not _is_whole(value) or not 0 <= value < 2**63:
-            raise InputError(f"seed must be a whole number of at least 0, got {value!r}")
-        return int(value)
-    if name == "batch_size":
-        if value in ("full", None):
-            return "full"
-        if not _is_whole(value) or value < 1:
-            raise InputError(
-                f"batch_size must be 'full' or a whole number of at least 1, got {value!r}"
-            )
-        return int(value)
-    if name == "order":
-        if value not in ORDERS:
-            hint = nearest(str(value), ORDERS)
-            raise InputError(f"order must be one of {', '.join(ORDERS)}, got {value!r}{hint}")
-        return value
-    if name == "clip_norm":
-        if value is None:
-            return float("inf")
-        if not is_number(value) or not value > 0:
-            raise InputError(f"clip_norm must be a number above 0, or None, got {value!r}")
-        return float(value)
-    return value
-
-
-def _is_whole(value: Any) -> bool:
-    return is_number(value) and np.isfinite(value) and value == int(value)
-
-
-def _groups(
-    optimizer: type[optim.Optimizer], dims: Sequence[Dimension], size: int, first: int
-) -> list[Group]:
-    """The product of the dimensions, split where runs cannot share an engine call."""
-    order = np.arange(size)
-    stride, places = size, {}
-    for dim in dims:
-        stride //= len(dim)
-        place = (order // stride) % len(dim)
-        places.update({name: (values, place) for name, values in dim.columns.items()})
-    splitting = [n for n, (values, _) in places.items() if _splits(n, values)]
-    keys = np.zeros(size, dtype=np.int64)
-    for name in splitting:
-        values, place = places[name]
-        codes = _codes(values)
-        keys = keys * (max(codes) + 1) + np.asarray(codes)[place]
-    groups = []
-    _, first_of, member_of = np.unique(keys, return_index=True, return_inverse=True)
-    for number in np.argsort(first_of):
-        rows = np.flatnonzero(member_of == number)
-        chosen = {n: (values, place[rows]) for n, (values, place) in places.items()}
-        groups.append(_group(optimizer, chosen, splitting, rows + first))
-    return groups
-
-
-def _group(
-    optimizer: type[optim.Optimizer],
-    chosen: Mapping[str, tuple[Sequence[Any], NDArray[np.int64]]],
-    splitting: Sequence[str],
-    index: NDArray[np.int64],
-) -> Group:
-    fixed = {name: chosen[name][0][int(chosen[name][1][0])] for name in splitting}
-    batch_size, order = fixed.pop("batch_size"), fixed.pop("order")
-    switches: dict[str, Any] = fixed
-    numbers: dict[str, Column] = {}
-    patterned: dict[str, dict[str, Column]] = {}
-    for name, default in hyperparameters(optimizer).defaults.items():
-        if _is_numeric([default]):
-            value = _column(optimizer, name, [default])[0]
-            numbers[name] = np.broadcast_to(value, (len(index), *value.shape))
-        elif name not in switches:
-            switches[name] = default
-    for name, (values, place) in chosen.items():
-        if name in splitting or name in RUN_SETTINGS:
-            continue
-        column = _column(optimizer, name, values)[place]
-        base, bracket, pattern = name.partition("[")
-        if bracket:
-            patterned.setdefault(base, {})[pattern[:-1]] = column
-            numbers.pop(base, None)
-        else:
-            numbers[name] = column
-            switches.pop(name, None)
-    settings = {n: np.asarray(chosen[n][0])[chosen[n][1]] for n in ("start", "seed", "clip_norm")}
-    return Group(
-        optimizer=optimizer,
-        switches={n: v for n, v in switches.items() if n not in numbers},
-        numbers=numbers,
-        patterned=patterned,
-        batch_size=None if batch_size == "full" else batch_size,
-        order=order,
-        index=index,
-        start=settings["start"],
-        seed=settings["seed"],
-        clip_norm=settings["clip_norm"],
-    )
-
-
-def _splits(name: str, values: Sequence[Any]) -> bool:
-    """Whether a column's values must be equal within a group."""
-    return name in ("batch_size", "order") or (name not in RUN_SETTINGS and not _is_numeric(values))
-
-
-def _is_numeric(values: Sequence[Any]) -> bool:
-    return all(
-        is_number(v) or (isinstance(v, tuple) and v and all(is_number(e) for e in v))
-        for v in values
-    )
-
-
-def _codes(values: Sequence[Any]) -> list[int]:
-    seen: list[Any] = []
-    for value in values:
-        if not any(value is s or (type(value) is type(s) and value == s) for s in seen):
-            seen.append(value)
-    return [
-        next(i for i, s in enumerate(seen) if v is s or (type(v) is type(s) and v == s))
-        for v in values
-    ]
-
-
-def _column(optimizer: type[optim.Optimizer], name: str, values: Sequence[Any]) -> Column:
-    """Values as an array; whole numbers stay so where torch.optim itself may count with them."""
-    lengths = {len(v) if isinstance(v, tuple) else 0 for v in values}
-    if len(lengths) > 1:
-        raise OptimizerError(f"{name} mixes tuples of different lengths: {list(values)!r}")
-    array = np.asarray([list(map(_number, v)) if isinstance(v, tuple) else v for v in values])
-    return array.astype(np.float64) if optimizer in RULES else array
-
-
-def _number(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor | np.generic) else value
-
-
-def plain(value: Any) -> Any:
-    """A column's value as Python numbers, as torch takes it."""
-    return tuple(value.tolist()) if isinstance(value, np.ndarray) else value.item()

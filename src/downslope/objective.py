@@ -124,6 +124,8 @@ def start_values(
 def _start_value(name: Any, value: Any) -> Tensor:
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.detach().clone()
+    if value is None:
+        raise ProblemError(f"start {name!r} must be numbers, got None")
     try:
         array = np.asarray(value.detach() if isinstance(value, Tensor) else value, dtype=float)
     except (TypeError, ValueError) as error:
@@ -168,3 +170,24 @@ def _check_arguments(function: Callable[..., Any], names: list[str], takes_data:
         raise ProblemError(
             f"start gives {', '.join(names)} but the function takes {', '.join(known) or 'nothing'}"
         )
+
+
+def own_state(model: nn.Module) -> dict[tuple[str, str], Any]:
+    """Everything in a model's modules but parameters and submodules, by module and name."""
+    found: dict[tuple[str, str], Any] = {}
+    for name, module in model.named_modules():
+        found |= {(name, key): v for key, v in vars(module).items() if not key.startswith("_")}
+        found |= {(name, key): b for key, b in module.named_buffers(recurse=False)}
+    return found
+
+
+def same_state(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> bool:
+    """Whether nothing was put in another's place; what is written into a buffer does not count."""
+    return before.keys() == after.keys() and all(
+        value is after[key] or _equal(value, after[key]) for key, value in before.items()
+    )
+
+
+def _equal(before: Any, after: Any) -> bool:
+    plain = isinstance(before, int | float | str | bool | tuple | type(None))
+    return plain and type(before) is type(after) and bool(before == after)

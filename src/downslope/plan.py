@@ -13,7 +13,7 @@ from downslope.engines import looped, stacked
 from downslope.engines.processes import CAN_FORK, threads
 from downslope.engines.work import Options, Outcome, Start, Tick, Work
 from downslope.errors import DownslopeError, EngineError, ProblemError, nearest
-from downslope.grid import Group
+from downslope.groups import Group
 from downslope.problem import Problem
 
 ENGINES = ("auto", "looped", "stacked")

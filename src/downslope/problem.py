@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from downslope.data import Rows, as_tensor, loader_batches, read_rows
-from downslope.errors import InputError, ProblemError
-from downslope.losses import check_loss, joined, loss_by_name, wants_classes
+from downslope.data import Rows, loader_batches, read_rows
+from downslope.errors import ProblemError
+from downslope.losses import check_loss, joined
 from downslope.models import model_factory
-from downslope.objective import MODEL_PREFIX, Function, Objective, start_values
+from downslope.objective import (
+    MODEL_PREFIX,
+    Function,
+    Objective,
+    own_state,
+    same_state,
+    start_values,
+)
 from downslope.problem_checks import cast, checked
 from downslope.randomness import borrowed, state
 from downslope.sampling import torch_seed
-from downslope.tables import Schema, Split, fit_schema, read_table, split_rows, target_rows
-
-EVALUATED_ROWS = 8192
-"""Rows evaluated at once where the loss of all rows can be put together from blocks."""
+from downslope.tables import Schema, Split
+from downslope.tabular import Missing, Task, read_rows_of_table
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +152,8 @@ class Problem:
     @classmethod
     def from_table(
         cls, source: Any, target: str, model: Any = "linear", *, loss: Any = None,
-        task: Literal["regression", "classification"] | None = None,
-        missing: Literal["mean", "drop", "error"] = "mean", validation: float = 0.2,
+        task: Task | None = None,
+        missing: Missing = "mean", validation: float = 0.2,
         test: float = 0.2, split_seed: int = 0,
     ) -> Problem:  # fmt: skip
         """A table with a column to predict.
@@ -175,56 +178,18 @@ class Problem:
         >>> len(p.train), len(p.validation), len(p.test)
         (3, 1, 1)
         """
-        used = loss_by_name(loss) if isinstance(loss, str) else loss
-        if isinstance(used, nn.PoissonNLLLoss):
-            raise ProblemError(
-                "loss poisson needs counts, but a table's target is standardised: "
-                "make tensors of the table and use Problem.from_model"
-            )
-        if wants_classes(used) or isinstance(used, nn.BCEWithLogitsLoss):
-            task = task or "classification"
-        frame = read_table(source)
-        usable = np.arange(frame.height)
-        notes: list[str] = []
-        if target in frame.columns and missing != "error":
-            usable = np.flatnonzero(target_rows(frame, target))
-            if left_out := frame.height - len(usable):
-                notes.append(f"{left_out} rows without a target were left out")
-        split = split_rows(len(usable), split_seed, validation=validation, test=test)
-        schema = fit_schema(frame, target, missing=missing, task=task, rows=usable[split.train])
-        classes = schema.target.classes
-        if used is None:
-            used = nn.CrossEntropyLoss() if classes else nn.MSELoss()
-        binary = isinstance(used, nn.BCEWithLogitsLoss)
-        if binary and len(classes) != 2:
-            raise ProblemError(f"loss bce needs a target of two classes, got {len(classes)}")
-        encoded = schema.encode(frame)
-        notes.extend(encoded.notes)
-        place = np.cumsum(encoded.kept) - 1  # of a row of the frame among the encoded ones
-
-        def rows_of(part: NDArray[np.int64]) -> Rows | None:
-            rows = usable[part][encoded.kept[usable[part]]]
-            if not len(rows):
-                return None
-            x = torch.from_numpy(encoded.X[place[rows]]).to(torch.get_default_dtype())
-            y = torch.tensor(schema.encode_target(frame[rows]))
-            if binary or not classes:
-                y = y.to(x.dtype).reshape(-1, 1)
-            return Rows(x, y)
-
-        train = rows_of(split.train)
-        if train is None:
-            raise ProblemError("no training row is left")
-        outputs = len(classes) if classes and not binary else 1
-        made = model_factory(model, len(schema.feature_names), outputs)
-        problem = _with_data(cls, made, "table", train.x, train.y, check_loss(used), None)
+        rows = read_rows_of_table(source, target, loss, task, missing, split_seed, validation, test)
+        made = model_factory(model, len(rows.schema.feature_names), rows.outputs)
+        problem = _with_data(
+            cls, made, "table", rows.train.x, rows.train.y, check_loss(rows.loss), None
+        )
         return replace(
             problem,
-            validation=rows_of(split.validation),
-            test=rows_of(split.test),
-            notes=tuple(dict.fromkeys((*notes, *problem.notes))),
             given=None,
-            table=Table(schema, split, model if isinstance(model, str) else str(model)),
+            validation=rows.validation,
+            test=rows.test,
+            notes=tuple(dict.fromkeys((*rows.notes, *problem.notes))),
+            table=Table(rows.schema, rows.split, model if isinstance(model, str) else str(model)),
         )
 
     # -- what engines ask --------------------------------------------------------------------
@@ -293,12 +258,9 @@ class Problem:
         attribute, or a buffer that is put in another's place."""
         objective = self.fresh(0)
         with borrowed(self.device):
-            before = _own_state(objective.model)
+            before = own_state(objective.model)
             self.forward(objective, 4)
-            after = _own_state(objective.model)
-        return before.keys() != after.keys() or not all(
-            value is after[key] or _equal(value, after[key]) for key, value in before.items()
-        )
+            return not same_state(before, own_state(objective.model))
 
     @cached_property
     def others(self) -> tuple[str, ...]:
@@ -339,32 +301,6 @@ class Problem:
             validation=moved(self.validation),
             test=moved(self.test),
         )
-
-
-def _own_state(model: nn.Module) -> dict[tuple[str, str], Any]:
-    """Everything in a model's modules but parameters and submodules, by module and name."""
-    found: dict[tuple[str, str], Any] = {}
-    for name, module in model.named_modules():
-        found |= {(name, key): v for key, v in vars(module).items() if not key.startswith("_")}
-        found |= {(name, key): b for key, b in module.named_buffers(recurse=False)}
-    return found
-
-
-def _equal(before: Any, after: Any) -> bool:
-    plain = isinstance(before, int | float | str | bool | tuple | type(None))
-    return plain and type(before) is type(after) and before == after
-
-
-def row_blocks(problem: Problem, rows: Rows) -> list[tuple[slice, float]]:
-    """The blocks in which a loss over `rows` is evaluated, each with its weight."""
-    count = len(rows)
-    if problem.joined == "whole" or count <= EVALUATED_ROWS:
-        return [(slice(0, count), 1.0)]
-    edges = range(0, count, EVALUATED_ROWS)
-    blocks = [slice(a, min(a + EVALUATED_ROWS, count)) for a in edges]
-    if problem.joined == "sum":
-        return [(block, 1.0) for block in blocks]
-    return [(block, (block.stop - block.start) / count) for block in blocks]
 
 
 def _with_data(
@@ -413,52 +349,3 @@ def _with_data(
     if problem.loader is not None and not problem.loader_batches:
         raise ProblemError("the DataLoader gives no batch")
     return checked(cast(problem))
-
-
-def with_validation(problem: Problem, validation: Any) -> Problem:
-    """The problem with rows kept apart: a share of the training rows (the same whenever it is
-    asked for), or a pair of tensors.
-
-    Raises:
-        InputError: if the share or the shapes do not fit.
-    """
-    if problem.train is None:
-        raise ProblemError("a function without data has no rows for validation")
-    if isinstance(validation, float | int) and not isinstance(validation, bool):
-        count, share = len(problem.train), float(validation)
-        kept_apart = round(share * count)
-        if not 0 < share < 1 or not 0 < kept_apart < count:
-            raise InputError(
-                f"validation must be a share of the rows between 0 and 1 that leaves some of the "
-                f"{count} rows on both sides, got {validation!r}"
-            )
-        mixed = torch.from_numpy(np.random.Generator(np.random.Philox(key=0)).permutation(count))
-        apart, rest = mixed[:kept_apart].sort().values, mixed[kept_apart:].sort().values
-        if problem.loader is not None:
-            raise InputError(
-                "the DataLoader draws its batches in a way of its own, so no share of its rows can "
-                "be kept apart: give validation=(X, y)"
-            )
-        train, given = problem.train, problem.given
-        return replace(
-            problem,
-            train=train[rest],
-            given=None if given is None else given[rest],
-            validation=train[apart],
-        )
-    if not isinstance(validation, tuple | list) or len(validation) != 2:
-        raise InputError("validation must be a share of the rows, or a pair (X, y)")
-    like = problem.train
-    x, y = as_tensor(validation[0], "validation X"), as_tensor(validation[1], "validation y")
-    if len(x) != len(y) or x.shape[1:] != like.x.shape[1:] or like.y is None:
-        raise InputError(
-            f"validation rows have shapes {tuple(x.shape)} and {tuple(y.shape)}; the training "
-            f"rows have {tuple(like.x.shape)} and {() if like.y is None else tuple(like.y.shape)}"
-        )
-    if y.shape[1:] != like.y.shape[1:]:
-        raise InputError(
-            f"validation targets have shape {tuple(y.shape)}, training targets "
-            f"{tuple(like.y.shape)}"
-        )
-    rows = Rows(x.to(like.x.device, like.x.dtype), y.to(like.y.device, like.y.dtype))
-    return replace(problem, validation=rows)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.engines.work import Status
-from downslope.grid import Group
+from downslope.groups import Group
 from downslope.optimizers import hyperparameters
 from downslope.plan import Plan
 

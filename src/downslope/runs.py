@@ -27,7 +27,8 @@ from downslope.records import (
     padded_tensors,
     settings_table,
 )
-from downslope.tables import Schema, read_table
+from downslope.tables import read_table
+from downslope.tabular import decode
 
 if TYPE_CHECKING:
     from downslope.views.figures import Plots
@@ -92,7 +93,7 @@ class Runs:
             if not -len(self) <= place < len(self):
                 raise IndexError(f"there are {len(self)} runs, got place {place}")
             return Run(self, int(place) % len(self))
-        chosen = np.arange(len(self))[place]
+        chosen = np.ascontiguousarray(np.arange(len(self))[place])
         return self._some(chosen)
 
     def _some(self, chosen: NDArray[np.int64]) -> Runs:
@@ -122,9 +123,14 @@ class Runs:
                     f"the runs have no column {name!r}{hint}; "
                     f"they have {', '.join(self.table.columns)}"
                 )
-            values = wanted if isinstance(wanted, list) else [wanted]
+            values = list(wanted) if isinstance(wanted, list | range | np.ndarray) else [wanted]
             column = self.table[name]
-            mask &= np.logical_or.reduce([_equal(column, value) for value in values])
+            try:
+                mask &= np.any([np.zeros_like(mask), *(_equal(column, v) for v in values)], axis=0)
+            except (TypeError, ValueError) as error:
+                raise InputError(
+                    f"column {name!r} holds {column.dtype}, which {wanted!r} cannot equal"
+                ) from error
         return self[mask]
 
     @cached_property
@@ -132,7 +138,7 @@ class Runs:
         """A row a run: its settings, status, first_bad_step, steps and losses."""
         final = final_losses(self.loss, self.steps, self.status)
         columns: dict[str, Any] = {
-            "status": [Status(s).name for s in self.status],
+            "status": pl.Series([Status(s).name for s in self.status], dtype=pl.String),
             "first_bad_step": pl.Series(self.first_bad_step).replace(-1, None),
             "steps": self.steps_done,
             "initial_loss": self.loss[:, 0],
@@ -292,6 +298,8 @@ class Run:
             schema = problem.table.schema
             frame = read_table(X, as_text=schema.text_columns)
             return decode(schema, self.model, schema.encode(frame, require_all_rows=True).X)
+        if problem.train is None:
+            raise DownslopeError("a function without data predicts nothing: see run.parameters")
         inputs = as_tensor(X, "X")
         dtype = problem.dtype if inputs.is_floating_point() else None
         if dtype is None and problem.train is not None and problem.train.x.is_floating_point():
@@ -330,20 +338,6 @@ class Run:
         return self.runs.plan
 
 
-def decode(schema: Schema, model: nn.Module, X: NDArray[np.float64]) -> NDArray[Any]:
-    """A table model's outputs in the target's own units, or as class names."""
-    parameter = next(model.parameters())
-    with torch.no_grad():
-        out = model(torch.from_numpy(X).to(device=parameter.device, dtype=parameter.dtype)).cpu()
-    if schema.target.task == "regression":
-        values: NDArray[Any] = schema.to_own_units(out.reshape(-1).double().numpy())
-        return values
-    one_output = out.ndim == 1 or out.shape[-1] == 1
-    chosen = (out.reshape(-1) > 0).long() if one_output else out.argmax(-1)
-    names: NDArray[Any] = schema.class_names(chosen.numpy())
-    return names
-
-
 def assemble(
     settings: pl.DataFrame, parts: list[tuple[NDArray[np.int64], Outcome]], plan: Plan | None
 ) -> Runs:
@@ -379,9 +373,14 @@ def assemble(
 
 
 def _equal(column: pl.Series, value: Any) -> NDArray[np.bool_]:
+    if value is not None and isinstance(value, tuple) != isinstance(column.dtype, pl.List):
+        raise TypeError("a tuple equals a list of numbers, and nothing else does")
     if isinstance(value, tuple):
         return np.array(
-            [v is not None and np.allclose(v, value, 1e-9, 0) for v in column.to_list()]
+            [
+                v is not None and len(v) == len(value) and np.allclose(v, value, 1e-9, 0)
+                for v in column.to_list()
+            ]
         )
     if value is None:
         return column.is_null().to_numpy()

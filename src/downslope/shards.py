@@ -15,7 +15,7 @@ from torch import Tensor
 
 from downslope.engines.work import Outcome, Status
 from downslope.errors import StudyError
-from downslope.grid import Group
+from downslope.groups import Group
 from downslope.optimizers import hyperparameters, optimizer_by_name
 
 LISTS = ("steps", "loss", "validation_loss", "batch_loss", "gradient_norm")

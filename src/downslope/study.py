@@ -23,7 +23,8 @@ from downslope.engines.work import Options, Outcome
 from downslope.errors import DownslopeError, StudyError, listed
 from downslope.folder import TEMPORARY, Lock, write_json, write_whole
 from downslope.plan import Chunk, Plan
-from downslope.problem import Problem, with_validation
+from downslope.problem import Problem
+from downslope.problem_rows import with_validation
 from downslope.records import settings_table
 from downslope.runs import Runs, assemble
 from downslope.shards import (

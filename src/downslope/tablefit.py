@@ -22,9 +22,10 @@ from downslope.grid import Grid
 from downslope.models import model_factory
 from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem
-from downslope.runs import Runs, decode
+from downslope.runs import Runs
 from downslope.study import read_description
 from downslope.tables import Schema, read_table
+from downslope.tabular import decode
 
 Scores = dict[str, float]
 

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from downslope.engines.work import Work
 from downslope.errors import OptimizerError, listed, nearest
-from downslope.grid import Group, plain
+from downslope.groups import Group, plain
 from downslope.optimizers import RULES, hyperparameters
 from downslope.schedules import sequences
 

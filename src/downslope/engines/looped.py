@@ -27,7 +27,7 @@ from downslope.engines.work import (
 )
 from downslope.errors import OptimizerError
 from downslope.objective import MODEL_PREFIX, Objective
-from downslope.problem import row_blocks
+from downslope.problem_rows import row_blocks
 from downslope.randomness import borrowed
 from downslope.sampling import batches, epoch_order, torch_seed
 
@@ -189,7 +189,7 @@ class _Descent:
         with torch.no_grad():
             made = handwritten_call(gradient, self.parameters, tensors(rows))
         for name, parameter in self.parameters.items():
-            parameter.grad = made[name].to(parameter.dtype).clone()
+            parameter.grad = made[name].clone()
 
     def _schedule(self, update: int) -> None:
         assert self.scheduler is not None

@@ -20,7 +20,8 @@ from downslope.engines.program import NotStackableError, Programs
 from downslope.engines.work import Outcome, Recorder, Tick, Work
 from downslope.objective import MODEL_PREFIX
 from downslope.optimizers import RULES, why_looped
-from downslope.problem import Problem, row_blocks
+from downslope.problem import Problem
+from downslope.problem_rows import row_blocks
 from downslope.sampling import batches, epoch_order
 
 MOST_RUNS = 512

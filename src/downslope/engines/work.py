@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from downslope.grid import Group
+from downslope.groups import Group
 from downslope.objective import MODEL_PREFIX, Objective
 from downslope.problem import Problem
 from downslope.schedules import Schedule
@@ -254,8 +254,12 @@ def handwritten_call(
     given = {**parameters, **dict(zip(("x", "y"), data, strict=False))}
     made = gradient(**given)
     if isinstance(made, Tensor) and len(parameters) == 1:
-        return {next(iter(parameters)): made}
-    return dict(made)
+        made = {next(iter(parameters)): made}
+    return {
+        name: torch.as_tensor(value).to(parameters[name])
+        for name, value in dict(made).items()
+        if name in parameters
+    }
 
 
 def set_flags(modules: Sequence[nn.Module], values: Sequence[bool]) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from downslope.errors import InputError, listed
 from downslope.objective import MODEL_PREFIX
-from downslope.problem import Problem, row_blocks
+from downslope.problem import Problem
+from downslope.problem_rows import row_blocks
 from downslope.runs import Runs
 from downslope.views.figure_data import Floats
 from downslope.views.figure_settings import settings_of

@@ -1,0 +1,77 @@
+"""A problem's rows: some kept apart for validation, and blocks of them for evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from downslope.data import Rows, as_tensor
+from downslope.errors import InputError, ProblemError
+from downslope.problem import Problem
+
+EVALUATED_ROWS = 8192
+"""Rows evaluated at once where the loss of all rows can be put together from blocks."""
+
+
+def row_blocks(problem: Problem, rows: Rows) -> list[tuple[slice, float]]:
+    """The blocks in which a loss over `rows` is evaluated, each with its weight."""
+    count = len(rows)
+    if problem.joined == "whole" or count <= EVALUATED_ROWS:
+        return [(slice(0, count), 1.0)]
+    edges = range(0, count, EVALUATED_ROWS)
+    blocks = [slice(a, min(a + EVALUATED_ROWS, count)) for a in edges]
+    if problem.joined == "sum":
+        return [(block, 1.0) for block in blocks]
+    return [(block, (block.stop - block.start) / count) for block in blocks]
+
+
+def with_validation(problem: Problem, validation: Any) -> Problem:
+    """The problem with rows kept apart: a share of the training rows (the same whenever it is
+    asked for), or a pair of tensors.
+
+    Raises:
+        InputError: if the share or the shapes do not fit.
+    """
+    if problem.train is None:
+        raise ProblemError("a function without data has no rows for validation")
+    if isinstance(validation, float | int) and not isinstance(validation, bool):
+        count, share = len(problem.train), float(validation)
+        kept_apart = round(share * count)
+        if not 0 < share < 1 or not 0 < kept_apart < count:
+            raise InputError(
+                f"validation must be a share of the rows between 0 and 1 that leaves some of the "
+                f"{count} rows on both sides, got {validation!r}"
+            )
+        mixed = torch.from_numpy(np.random.Generator(np.random.Philox(key=0)).permutation(count))
+        apart, rest = mixed[:kept_apart].sort().values, mixed[kept_apart:].sort().values
+        if problem.loader is not None:
+            raise InputError(
+                "the DataLoader draws its batches in a way of its own, so no share of its rows can "
+                "be kept apart: give validation=(X, y)"
+            )
+        train, given = problem.train, problem.given
+        return replace(
+            problem,
+            train=train[rest],
+            given=None if given is None else given[rest],
+            validation=train[apart],
+        )
+    if not isinstance(validation, tuple | list) or len(validation) != 2:
+        raise InputError("validation must be a share of the rows, or a pair (X, y)")
+    like = problem.train
+    x, y = as_tensor(validation[0], "validation X"), as_tensor(validation[1], "validation y")
+    if len(x) != len(y) or x.shape[1:] != like.x.shape[1:] or like.y is None:
+        raise InputError(
+            f"validation rows have shapes {tuple(x.shape)} and {tuple(y.shape)}; the training "
+            f"rows have {tuple(like.x.shape)} and {() if like.y is None else tuple(like.y.shape)}"
+        )
+    if y.shape[1:] != like.y.shape[1:]:
+        raise InputError(
+            f"validation targets have shape {tuple(y.shape)}, training targets "
+            f"{tuple(like.y.shape)}"
+        )
+    rows = Rows(x.to(like.x.device, like.x.dtype), y.to(like.y.device, like.y.dtype))
+    return replace(problem, validation=rows)
