@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def main() -> None:
+    """Run it, copy the figure, replace the block between the markers."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     found = re.search(r"^DEMO := ((?:.*\\\n)*.*)$", makefile, re.MULTILINE)
     assert found is not None

@@ -27,7 +27,7 @@ from downslope.sampling import batches, epoch_order
 MOST_RUNS = 512
 """Runs in a chunk at most: past this, more runs cost no less each."""
 
-_ELEMENTS = {"cpu": 2**19, "cuda": 2**26}
+_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 """Elements of the largest intermediate of a chunk: what caches (or a GPU) take well."""
 
 _HELD = 2**27
@@ -84,6 +84,19 @@ def programs_of(work: Work) -> Programs:
         work.traced["stacked"] = Programs(work.problem, work.options.gradient)
     programs: Programs = work.traced["stacked"]
     return programs
+
+
+def _finite(flat: Tensor) -> NDArray[np.bool_]:
+    """Which rows of (runs, size) hold finite numbers alone.
+
+    A finite sum has finite terms; a look at every number is dear, and needed only where the sum
+    is not finite, which may be overflow.
+    """
+    finite: NDArray[np.bool_] = np.isfinite(_array(flat.sum(1)))
+    if not finite.all():
+        doubtful = np.flatnonzero(~finite)
+        finite[doubtful] = _array(torch.isfinite(flat[torch.from_numpy(doubtful)]).all(1))
+    return finite
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
@@ -206,10 +219,10 @@ class _Chunk:
         values = _array(losses)
         if kept is not None:
             self._put(kept, update - 1, losses)
-        largest = _array(torch.linalg.vector_norm(flat, float("inf"), dim=1))
+        finite = _finite(flat)
         alive = self.recorder.alive
         bad = np.zeros_like(alive)
-        bad[self.places] = ~np.isfinite(largest) | self._bad(values)
+        bad[self.places] = ~finite | self._bad(values)
         if (bad & alive).any():
             self.recorder.diverge(bad & alive, update)
 
