@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,19 @@ class TestLine:
         table = numbers(printed("line")[0], "epoch", 20)
         assert table[:, 0].tolist() == list(range(20))
         np.testing.assert_allclose(table[:, 1:], PUBLISHED_LINE, rtol=5e-6)
+
+    @pytest.mark.parametrize("engine", ENGINES)
+    @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 5e-6), (torch.float32, 5e-5)])
+    def test_the_published_rows_on_every_engine(self, tmp_path, monkeypatch, engine, dtype, close):
+        path = example_path("line")
+        monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path)])
+        names = runpy.run_path(str(path))
+        batch = ds.descend(
+            names["problem"], optim.SGD, lr=0.1, epochs=20, keep=("loss", "parameters"),
+            engine=engine, dtype=dtype,
+        )[0]  # fmt: skip
+        rows = np.stack([batch.loss[:20], batch.path["w"][1:], batch.path["b"][1:]], axis=1)
+        np.testing.assert_allclose(rows, PUBLISHED_LINE, rtol=close)
 
     def test_first_stochastic_updates_are_the_published_ones(self, printed):
         table = numbers(printed("line")[0], "step", 4)

@@ -202,12 +202,16 @@ def save(runs: Runs, folder: str | Path) -> None:
 
 def write_model(folder: Path, runs: Runs) -> None:
     """The best run's parameters and buffers, as safetensors."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     best = runs.best
     state = {name: value.clone() for name, value in best.model.state_dict().items()}
     about = {"run": str(best.number), "downslope": __version__}
-    write_whole(folder / "model.safetensors", lambda path: save_file(state, path, about))
+    write_whole(folder / "model.safetensors", lambda path: _write_bytes(path, save(state, about)))
+
+
+def _write_bytes(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def read_description(folder: Path) -> dict[str, Any]:
