@@ -6,6 +6,7 @@ bookkeeping of function transforms, some ten times the work on small models, is 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -172,13 +173,21 @@ def trace(program: Traced, arguments: Sequence[Tensor]) -> GraphModule:
         try:
             graph: GraphModule = make_fx(program)(*arguments)
         except Exception as error:  # torch raises many kinds here; all mean the same to a caller
-            said = " ".join(str(error).split())
-            raise NotStackableError(said[:200] or type(error).__name__) from error
+            raise NotStackableError(_in_words(error)) from error
     for warning in caught:
-        if "batching rule" in str(warning.message):
-            raise NotStackableError(" ".join(str(warning.message).split())[:200])
+        found = re.search(r"batching rule for (\S+?)\.? ", f"{warning.message} ")
+        if found is not None:
+            raise NotStackableError(f"torch has no batched form of {found[1]}")
     _tidy(graph)
     return graph
+
+
+def _in_words(error: Exception) -> str:
+    """What a failed trace says, in a few words where it is known."""
+    said = " ".join(str(error).split())
+    if "data-dependent control flow" in said or ".item()" in said:
+        return "its Python code asks for the value of a tensor"
+    return f"{type(error).__name__}: {said[:200]}"
 
 
 def _tidy(graph: GraphModule) -> None:
