@@ -193,7 +193,9 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
         shown.finished(_updates(plan, chunk), outcome)
 
     total = sum(_updates(plan, chunk) for chunk in chunks)
-    with Progress(total, plan.runs, shown=progress) as shown:
+    runs_left = sum(len(plan.index(chunk)) for chunk in chunks)
+    epochs = None if plan.options.epochs is None else plan.options.epochs * runs_left
+    with Progress(total, plan.runs, shown=progress, epochs=epochs) as shown:
         for outcome in done.values():
             shown.found(outcome)
         try:

@@ -18,16 +18,17 @@ _SHOWN_AFTER = 0.1
 
 
 class Progress:
-    """Runs finished, share of all updates done, runs diverged so far, time left.
+    """Runs finished, epochs done over all runs, runs diverged so far, time left.
 
     Args:
         total: updates to do, over all runs.
         runs: how many runs there are.
+        epochs: how many epochs `total` is; None where the length was given in steps.
         shown: False to be silent; it is silent too where stderr is no terminal.
     """
 
-    def __init__(self, total: int, runs: int, shown: bool) -> None:
-        self.total, self.runs = total, runs
+    def __init__(self, total: int, runs: int, shown: bool, epochs: int | None = None) -> None:
+        self.total, self.runs, self.epochs = total, runs, epochs
         self.done = self.in_chunk = self.runs_done = self.diverged = self.diverged_in_chunk = 0
         self.bar: Bar | None = None
         self.task: TaskID | None = None
@@ -85,8 +86,9 @@ class Progress:
         assert self.bar is not None and self.task is not None
         self.last = time.monotonic()
         diverged = self.diverged + self.diverged_in_chunk
-        self.bar.update(
-            self.task,
-            completed=min(self.done + self.in_chunk, self.total),
-            description=f"{self.runs_done} of {self.runs} runs, {diverged} diverged",
-        )
+        done = min(self.done + self.in_chunk, self.total)
+        length = f"{done:,} of {self.total:,} steps"
+        if self.epochs is not None:
+            length = f"{done * self.epochs // max(self.total, 1):,} of {self.epochs:,} epochs"
+        said = f"{self.runs_done:,} of {self.runs:,} runs, {length}, {diverged:,} diverged"
+        self.bar.update(self.task, completed=done, description=said)
