@@ -283,6 +283,29 @@ def test_what_cannot_be_right_is_one_sentence_naming_it(problem, kwargs, word):
     assert word in _refused(problem, optim.SGD, **{"lr": 0.1, **kwargs})
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"lr": (0.1, 0.2)}, "lr must be a number"),
+        ({"lr": "0.1"}, "lr must be a number"),
+        ({"lr": None}, "lr must be a number"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_words(problem, settings, said):
+    with pytest.raises(InputError, match=said):
+        descend(problem, optim.SGD, steps=1, **settings)
+
+
+def test_a_pair_is_a_tuple(problem):
+    with pytest.raises(InputError, match="betas must be a tuple of 2 numbers"):
+        descend(problem, optim.Adam, lr=0.1, betas=[0.9, 0.99], steps=1)
+
+
+def test_a_huge_seed_is_refused(problem):
+    with pytest.raises(InputError, match="seed must be a whole number"):
+        descend(problem, optim.SGD, lr=0.1, seed=2**70, steps=1)
+
+
 def test_a_required_hyperparameter_is_asked_for(problem):
     class Needs(optim.SGD):
         def __init__(self, params, speed):

@@ -611,7 +611,10 @@ def test_a_table_is_fitted_as_least_squares_fits_it(houses):
 def test_new_rows_with_an_unknown_category_and_a_missing_number(houses):
     runs = fitted(ds.Problem.from_table(houses, target="price", model="linear"))
     new = pl.DataFrame({"city": ["Paris", "Oslo", "Nice"], "size": [100.0, 100.0, None]})
-    made = runs.best.predict(new)
+    with pytest.warns(UserWarning) as told:
+        made = runs.best.predict(new)
+    said = " ".join(str(warning.message) for warning in told)
+    assert "Oslo" in said and "1 missing value" in said
     np.testing.assert_allclose(made[0], 300_000, rtol=1e-3)
     assert np.isfinite(made).all()
     split = runs.best.runs.plan.problem.table.split.train

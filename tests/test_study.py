@@ -195,6 +195,61 @@ def test_the_second_process_is_told_and_a_killed_ones_lock_does_not_block(tmp_pa
     ds.descend(problem(), optim.SGD, **grid(), study=tmp_path)
 
 
+def test_workers_of_a_killed_process_do_not_hold_its_study(tmp_path):
+    """Killed in the middle of chunks that workers are carrying out."""
+    folder = tmp_path / "s"
+    code = textwrap.dedent(
+        f"""
+        import torch
+        from torch import nn, optim
+        import downslope as ds
+        X = torch.randn(200, 4)
+        p = ds.Problem.from_model(
+            lambda: nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 1)), X,
+            X.sum(1, True), loss=nn.MSELoss())
+        ds.descend(p, optim.SGD, lr=ds.log_range(1e-4, 0.1, 16), seed=range(8), batch_size=10,
+                   epochs=40, engine="looped", study={str(folder)!r})
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        deadline = time.monotonic() + 60
+        while not list(folder.glob("*.parquet")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+    assert list(folder.glob("*.parquet")), "it was killed before its first shard"
+    Lock(folder / "study.lock").release()
+
+
+@pytest.mark.parametrize("what", ["closure", "attribute"])
+def test_code_that_cannot_be_traced_is_told_apart_all_the_same(tmp_path, what):
+    x = torch.linspace(-1, 1, 8)
+
+    class Branching(nn.Module):
+        def __init__(self, factor):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(()))
+            self.factor = factor
+
+        def forward(self, x):
+            return self.w * x * (self.factor if self.w.item() > 0 else 1)
+
+    def ask(factor):
+        def loss(prediction, target):
+            difference = ((prediction - target) ** 2).mean()
+            return difference * factor if difference.item() > 0 else difference
+
+        fixed = what == "closure"
+        model = Branching(1.0 if fixed else factor)
+        p = ds.Problem.from_model(model, x, 2 * x, loss=loss if fixed else nn.MSELoss())
+        return ds.descend(p, optim.SGD, lr=[0.1] * 4, epochs=2, study=tmp_path / "s")
+
+    first = ask(1.0)
+    assert set(first.table["engine"]) == {"looped"}
+    ask(1.0)
+    with pytest.raises(StudyError, match="differ"):
+        ask(3.0)
+
+
 def test_an_interruption_keeps_what_is_finished(tmp_path):
     calls = []
 
@@ -210,6 +265,7 @@ def test_an_interruption_keeps_what_is_finished(tmp_path):
     with pytest.warns(ds.InterruptedWarning, match="14 of 40 runs"):
         part = ds.descend(p, Interrupts, **asked, study=tmp_path / "s")
     assert len(part) == 14 and part.interrupted == 26
+    assert (tmp_path / "s" / "model.safetensors").exists()
     whole = ds.descend(p, Interrupts, **asked, study=tmp_path / "s")
     assert len(whole) == 40
     np.testing.assert_array_equal(whole.loss[:14], part.loss)

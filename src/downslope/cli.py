@@ -148,6 +148,10 @@ def predict(
     """Predict new rows with a study's best model, in the target's own units."""
     from downslope.tablefit import predict_table
 
+    if out is not None and Path(out).suffix.lower() not in (".csv", ".parquet", ".pq"):
+        raise InputError(f"--out must end in .csv or .parquet, got {out!r}")
+    if out is not None and not Path(out).absolute().parent.is_dir():
+        raise InputError(f"--out: there is no folder {str(Path(out).parent)!r}")
     predictions = predict_table(study, table, model)
     name = f"predicted_{predictions.name}"
     frame = predictions.alias(name).to_frame()
@@ -164,7 +168,7 @@ def predict(
 @app.command(epilog="Example: downslope show houses-study --top 20")
 def show(
     study: Annotated[str, typer.Argument(help="A study's folder.")],
-    top: Annotated[int, typer.Option(help="How many settings to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="How many settings to show.")] = 10,
     as_json: Json = False,
 ) -> None:
     """Show the ranked runs of a study."""
@@ -212,10 +216,8 @@ def gallery(
 def _write_table(frame: Any, path: Path) -> None:
     from downslope.folder import write_whole
 
-    if path.suffix.lower() in (".parquet", ".pq"):
-        write_whole(path, frame.write_parquet)
-    else:
-        write_whole(path, frame.write_csv)
+    suffix = path.suffix.lower()
+    write_whole(path, frame.write_csv if suffix == ".csv" else frame.write_parquet)
 
 
 if __name__ == "__main__":

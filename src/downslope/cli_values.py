@@ -6,7 +6,7 @@ from typing import Any
 
 from downslope.errors import InputError, nearest
 from downslope.grid import Grid, log_range
-from downslope.optimizers import optimizer_by_name
+from downslope.optimizers import hyperparameters, optimizer_by_name
 
 
 def grids(names: list[str], lr: str, settings: list[str]) -> list[Grid]:
@@ -29,6 +29,13 @@ def grids(names: list[str], lr: str, settings: list[str]) -> list[Grid]:
                 f"{', '.join(own)}{nearest(owner, own)}"
             )
         own[by_lower[owner.lower()]][hyperparameter] = [_value(p) for p in text.split(",")]
+    for cls in classes:
+        for name in shared:
+            if name not in hyperparameters(cls).defaults and len(classes) > 1:
+                raise InputError(
+                    f"{cls.__name__} has no hyperparameter {name!r}: for one optimizer alone, "
+                    f"write --set OPTIMIZER.{name}="
+                )
     rates = _rates(lr)
     return [Grid(cls, **{"lr": rates, **shared, **own[cls.__name__]}) for cls in classes]
 

@@ -192,6 +192,10 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
         parts.append((plan.index(chunk), outcome))
         shown.finished(_updates(plan, chunk), outcome)
 
+    def let_go() -> None:  # a worker must not hold the lock of a process that was killed
+        if study is not None:
+            study.lock.release()
+
     total = sum(_updates(plan, chunk) for chunk in chunks)
     runs_left = sum(len(plan.index(chunk)) for chunk in chunks)
     epochs = None if plan.options.epochs is None else plan.options.epochs * runs_left
@@ -199,7 +203,7 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
         for outcome in done.values():
             shown.found(outcome)
         try:
-            shared_out(carry_out, places, shown.tick, keep, worthwhile=worthwhile)
+            shared_out(carry_out, places, shown.tick, keep, worthwhile=worthwhile, let_go=let_go)
         except KeyboardInterrupt:
             if not parts:
                 raise
@@ -213,7 +217,7 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
             InterruptedWarning,
             stacklevel=3,
         )
-    elif study is not None:
+    if study is not None:
         study.finish(runs)
     return runs
 

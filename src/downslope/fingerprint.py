@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
+from types import CellType, CodeType, FunctionType
 from typing import Any
 
 import torch
@@ -29,8 +31,10 @@ PARTS = {
 }
 """The parts of a fingerprint, in words."""
 
-OF_VERSION = ("program", "start", "chunks")
-"""Parts that another version of torch may make differently."""
+OF_VERSION = ("program", "loss", "start", "chunks")
+"""Parts that another version of torch or Python may make differently."""
+
+_PLAIN = (bool, int, float, complex, str, bytes, tuple, type(None))
 
 
 def of_problem(problem: Problem, options: Options) -> dict[str, str]:
@@ -85,14 +89,14 @@ def schedule_from(value: dict[str, Any] | None) -> Schedule | None:
     return Schedule(scheduler, per=value["per"], **value["arguments"])
 
 
-def differing(wanted: dict[str, Any], found: dict[str, Any], same_torch: bool) -> list[str]:
+def differing(wanted: dict[str, Any], found: dict[str, Any], same_versions: bool) -> list[str]:
     """The parts in which two fingerprints differ, in words."""
     return [
         words
         for part, words in PARTS.items()
         if part in wanted
         and wanted[part] != found.get(part)
-        and (same_torch or part not in OF_VERSION)
+        and (same_versions or part not in OF_VERSION)
     ]
 
 
@@ -103,8 +107,57 @@ def described(thing: Any) -> str | None:
     if isinstance(thing, nn.Module):
         buffers = "".join(f" {name} {_hash([b])}" for name, b in thing.named_buffers())
         values = {n: v for n, v in vars(thing).items() if isinstance(v, int | float | str | bool)}
-        return f"{type(thing).__qualname__} {sorted(values.items())}{buffers}"
-    return str(getattr(thing, "__qualname__", type(thing).__qualname__))
+        own = _hash(_of_module(thing))
+        return f"{type(thing).__qualname__} {sorted(values.items())}{buffers} {own}"
+    return _hash(_code(thing, set()))
+
+
+def _code(thing: Any, seen: set[int]) -> list[Any]:
+    """What a function of the user's own does: its code, constants, defaults, and the plain values
+    it closes over or looks up."""
+    if id(thing) in seen:
+        return []
+    seen.add(id(thing))
+    if isinstance(thing, functools.partial):
+        return [*_code(thing.func, seen), repr(thing.args), repr(thing.keywords)]
+    function = getattr(thing, "__func__", thing)
+    code = getattr(function, "__code__", None)
+    if code is None:
+        called = callable(thing) and not isinstance(thing, type)
+        own = _code(type(thing).__call__, seen) if called else []
+        plain = [repr(item) for item in sorted(_plain_values(thing).items())]
+        return [getattr(thing, "__qualname__", type(thing).__qualname__), *own, *plain]
+    parts: list[Any] = _of_code(code)
+    values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    values += [cell.cell_contents for cell in function.__closure__ or () if _filled(cell)]
+    values += [function.__globals__[n] for n in code.co_names if n in function.__globals__]
+    for value in values:
+        if isinstance(value, Tensor):
+            parts.append(value)
+        elif isinstance(value, _PLAIN):
+            parts.append(repr(value))
+        elif isinstance(value, FunctionType):
+            parts += _code(value, seen)
+    return parts
+
+
+def _of_code(code: CodeType) -> list[Any]:
+    parts: list[Any] = [code.co_code, code.co_names]
+    for constant in code.co_consts:
+        parts += _of_code(constant) if isinstance(constant, CodeType) else [repr(constant)]
+    return parts
+
+
+def _filled(cell: CellType) -> bool:
+    try:
+        return cell.cell_contents is not cell
+    except ValueError:  # a name that has no value yet
+        return False
+
+
+def _plain_values(thing: Any) -> dict[str, Any]:
+    values = getattr(thing, "__dict__", {})
+    return {n: v for n, v in values.items() if isinstance(v, _PLAIN) and n != "training"}
 
 
 def _of_rows(rows: Rows | None) -> list[Any]:
@@ -119,10 +172,20 @@ def _program(problem: Problem, options: Options) -> list[Any]:
         )
     except NotStackableError:
         model = problem.template.model
-        function = described(model.function) if isinstance(model, Function) else None
-        return [str(model), function]
+        own = [part for module in model.modules() for part in _of_module(module)]
+        return [str(model), *own]
     constants = [getattr(graph, n.target) for n in graph.graph.nodes if n.op == "get_attr"]
     return [graph.code, *constants]
+
+
+def _of_module(module: nn.Module) -> list[Any]:
+    """What a module of the user's own does; torch's own say it in their representation."""
+    if isinstance(module, Function):
+        return [described(module.function)]
+    if type(module).__module__.startswith("torch."):
+        return []
+    plain = sorted((n, repr(v)) for n, v in _plain_values(module).items())
+    return [*_code(type(module).forward, set()), *plain]
 
 
 def _hash(parts: Iterable[Any]) -> str:

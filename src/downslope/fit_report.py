@@ -28,12 +28,12 @@ def _units(problem: Problem) -> tuple[str, Any]:
     assert problem.table is not None
     scale = problem.table.schema.target.scale
     loss = problem.template.loss
-    where = "loss" if problem.validation is None else "validation"
+    where = "training" if problem.validation is None else "validation"
     if isinstance(loss, nn.MSELoss):
         return f"{where} RMSE", lambda value: math.sqrt(value) * scale
     if isinstance(loss, nn.L1Loss):
         return f"{where} MAE", lambda value: value * scale
-    return f"{where} loss" if where != "loss" else where, lambda value: value
+    return f"{where} loss", lambda value: value
 
 
 def print_fit(found: Fit, source: str) -> None:
@@ -73,7 +73,7 @@ def print_fit(found: Fit, source: str) -> None:
         best = runs.best
         lr = best.row.get("lr")
         rate = "" if lr is None else f", lr {terminal.number(lr)}"
-        out.print(f"\nchosen by validation: run {best.number} "
+        out.print(f"\nchosen by {measure.partition(' ')[0]} loss: run {best.number} "
                   f"({best.row['optimizer']}{rate}, seed {best.row['seed']})")  # fmt: skip
         _print_scores(found, out)
     terminal.print_files(found.files, out)

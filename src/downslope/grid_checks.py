@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from downslope.errors import OptimizerError
 from downslope.grid import RUN_SETTINGS, Grid, is_many
-from downslope.optimizers import check_values, is_number
+from downslope.optimizers import check_values, hyperparameters, is_number
 
 _TRIED = 2048
 
@@ -28,6 +29,8 @@ def check_settings(
         for row in _telling_rows(grid):
             of_row = {n: v for n, v in row.items() if n not in RUN_SETTINGS}
             few = {name: _some(values) for name, values in {**given, **of_row}.items()}
+            for name, values in few.items():
+                _check_kinds(grid, name, values)
             first = {name: values[0] for name, values in few.items()}
             for name, values in few.items():
                 for value in values:
@@ -36,6 +39,22 @@ def check_settings(
             for combination in islice(product(*ends), _TRIED):
                 settings = dict(zip(few, combination, strict=True))
                 check_values(grid.optimizer, settings, parameters)
+
+
+def _check_kinds(grid: Grid, name: str, values: Sequence[Any]) -> None:
+    """Refuse a tuple or text where one number belongs, and the other way round."""
+    default = hyperparameters(grid.optimizer).defaults.get(name)
+    for value in values:
+        if is_number(default) and isinstance(value, str | tuple | None):
+            raise OptimizerError(
+                f"{grid.optimizer.__name__}'s {name} must be a number (a list of them is a grid), "
+                f"got {value!r}"
+            )
+        if isinstance(default, tuple) and is_number(value):
+            raise OptimizerError(
+                f"{grid.optimizer.__name__}'s {name} must be a tuple of {len(default)} numbers "
+                f"(a list of tuples is a grid), got {value!r}"
+            )
 
 
 def _telling_rows(grid: Grid) -> list[Mapping[str, Any]]:

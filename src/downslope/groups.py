@@ -180,7 +180,9 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _is_whole(value: Any) -> bool:
-    return is_number(value) and np.isfinite(value) and value == int(value)
+    return isinstance(value, int) or (
+        is_number(value) and bool(np.isfinite(value)) and value == int(value)
+    )
 
 
 def _groups(

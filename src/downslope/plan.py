@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from downslope.engines import looped, stacked
 from downslope.engines.processes import CAN_FORK, threads
+from downslope.engines.program import NotStackableError
 from downslope.engines.work import Options, Outcome, Start, Tick, Work
 from downslope.errors import DownslopeError, EngineError, ProblemError, nearest
 from downslope.groups import Group
@@ -69,6 +70,8 @@ class Plan:
                 return engine(self.work(chunk), tick)
         except DownslopeError:
             raise
+        except NotStackableError as error:
+            raise ProblemError(f"a run fails: {error}") from error
         except Exception as error:  # whatever the user's model, loss or optimizer raises
             said = " ".join(str(error).split())
             raise ProblemError(f"a run fails with {type(error).__name__}: {said}") from error

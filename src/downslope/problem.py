@@ -53,9 +53,9 @@ class Problem:
     make: Callable[[], Objective] = field(repr=False)
     draws_start: bool
     kind: str
-    train: Rows | None = None
-    validation: Rows | None = None
-    test: Rows | None = None
+    train: Rows | None = field(default=None, repr=False)
+    validation: Rows | None = field(default=None, repr=False)
+    test: Rows | None = field(default=None, repr=False)
     batch_size: int | None = None
     order: str = "shuffle"
     drop_last: bool = False
@@ -322,7 +322,11 @@ def _with_data(
     else:
 
         def exact() -> Objective:
-            made = model()
+            try:
+                made = model()
+            except (TypeError, ValueError) as error:
+                said = " ".join(str(error).split())
+                raise ProblemError(f"the model factory fails: {said}") from error
             if not isinstance(made, nn.Module):
                 raise ProblemError(
                     f"the model factory must make a torch.nn.Module, got {type(made).__name__}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -116,7 +117,8 @@ def _writes(objective: Objective, rows: Rows) -> bool:
     if x.is_floating_point():
         x = -x.abs() - 1  # so that anything that cuts off or rounds shows
     before = x.clone()
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what torch says here becomes an error, if it is one
         try:
             objective(x, None if rows.y is None else rows.y.clone())
         except Exception:  # unlikely values; the pass over real rows says what is wrong

@@ -102,3 +102,31 @@ def best_losses(losses: Numbers, sign: NDArray[np.float64]) -> Numbers:
     turned = np.where(np.isfinite(losses), sign[:, None] * losses, np.inf)
     best = turned.min(1)
     return np.where(np.isfinite(best), sign * best, np.nan).astype(losses.dtype)
+
+
+def equals(column: pl.Series, value: Any) -> NDArray[np.bool_]:
+    """Where a column of the table holds a value; numbers to 9 digits.
+
+    Raises:
+        TypeError, ValueError: if it cannot hold such a value.
+    """
+    if isinstance(value, type):
+        value = value.__name__
+    if value is None and column.name == "batch_size":
+        value = "full"
+    if value is not None and isinstance(value, tuple) != isinstance(column.dtype, pl.List):
+        raise TypeError("a tuple equals a list of numbers, and nothing else does")
+    if isinstance(value, tuple):
+        return np.array(
+            [
+                v is not None and len(v) == len(value) and np.allclose(v, value, 1e-9, 0)
+                for v in column.to_list()
+            ]
+        )
+    if value is None:
+        return column.is_null().to_numpy()
+    if column.dtype == pl.String:
+        return (column == str(value)).fill_null(False).to_numpy()
+    if column.dtype == pl.Boolean:
+        return (column == bool(value)).fill_null(False).to_numpy()
+    return np.isclose(column.cast(pl.Float64).fill_null(np.nan).to_numpy(), float(value), 1e-9, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -22,6 +23,7 @@ from downslope.plan import Plan
 from downslope.records import (
     Numbers,
     best_losses,
+    equals,
     final_losses,
     padded,
     padded_tensors,
@@ -126,7 +128,7 @@ class Runs:
             values = list(wanted) if isinstance(wanted, list | range | np.ndarray) else [wanted]
             column = self.table[name]
             try:
-                mask &= np.any([np.zeros_like(mask), *(_equal(column, v) for v in values)], axis=0)
+                mask &= np.any([np.zeros_like(mask), *(equals(column, v) for v in values)], axis=0)
             except (TypeError, ValueError) as error:
                 raise InputError(
                     f"column {name!r} holds {column.dtype}, which {wanted!r} cannot equal"
@@ -297,7 +299,10 @@ class Run:
         if problem.table is not None:
             schema = problem.table.schema
             frame = read_table(X, as_text=schema.text_columns)
-            return decode(schema, self.model, schema.encode(frame, require_all_rows=True).X)
+            encoded = schema.encode(frame, require_all_rows=True)
+            for note in encoded.notes:
+                warnings.warn(note, stacklevel=2)
+            return decode(schema, self.model, encoded.X)
         if problem.train is None:
             raise DownslopeError("a function without data predicts nothing: see run.parameters")
         inputs = as_tensor(X, "X")
@@ -305,8 +310,17 @@ class Run:
         if dtype is None and problem.train is not None and problem.train.x.is_floating_point():
             dtype = problem.dtype
         inputs = inputs.to(device=problem.device, dtype=dtype)
+        model = self.model
         with torch.no_grad():
-            made = self.model(inputs.clone() if problem.template.copies_input else inputs)
+            try:
+                made = model(inputs.clone() if problem.template.copies_input else inputs)
+            except RuntimeError as error:
+                wanted = ", ".join(["rows", *map(str, problem.train.x.shape[1:])])
+                said = " ".join(str(error).split())
+                raise InputError(
+                    f"the model was trained on X of shape ({wanted}) and cannot take "
+                    f"{tuple(inputs.shape)}: {said}"
+                ) from error
         return made if isinstance(X, Tensor) else made.cpu().numpy()
 
     def replay(self) -> Run:
@@ -370,22 +384,3 @@ def assemble(
     if settings.height > len(numbers):
         settings = settings.filter(settings["run"].is_in(numbers))
     return Runs(settings=settings, plan=plan, **values)
-
-
-def _equal(column: pl.Series, value: Any) -> NDArray[np.bool_]:
-    if value is not None and isinstance(value, tuple) != isinstance(column.dtype, pl.List):
-        raise TypeError("a tuple equals a list of numbers, and nothing else does")
-    if isinstance(value, tuple):
-        return np.array(
-            [
-                v is not None and len(v) == len(value) and np.allclose(v, value, 1e-9, 0)
-                for v in column.to_list()
-            ]
-        )
-    if value is None:
-        return column.is_null().to_numpy()
-    if column.dtype == pl.String:
-        return (column == str(value)).fill_null(False).to_numpy()
-    if column.dtype == pl.Boolean:
-        return (column == bool(value)).fill_null(False).to_numpy()
-    return np.isclose(column.cast(pl.Float64).fill_null(np.nan).to_numpy(), float(value), 1e-9, 0)

@@ -135,11 +135,11 @@ class Study:
         found, wanted = read_description(self.folder), self._described()
         # Through JSON, so that tuples and lists compare alike.
         wanted = json.loads(json.dumps(wanted))
-        same_torch = found["versions"]["torch"] == wanted["versions"]["torch"]
+        same_versions = _same_versions(found["versions"])
         differing = fingerprint.differing(
             {**wanted["fingerprint"], "chunks": wanted["chunks"]},
             {**found["fingerprint"], "chunks": found["chunks"]},
-            same_torch,
+            same_versions,
         )
         if differing and differing != [fingerprint.PARTS["chunks"]]:
             differing = [d for d in differing if d != fingerprint.PARTS["chunks"]]
@@ -233,6 +233,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     return found
 
 
+def _same_versions(found: Mapping[str, str]) -> bool:
+    """Whether torch and Python are those that wrote a study."""
+    return all(found[name] == _versions()[name] for name in ("torch", "python"))
+
+
 def _versions() -> dict[str, str]:
     return {
         "downslope": __version__,
@@ -285,8 +290,8 @@ def _plan(
     if wanted["validation"] != description["fingerprint"]["validation"]:
         unknown.append("the validation rows")
         del wanted["validation"]
-    same_torch = description["versions"]["torch"] == str(torch.__version__)
-    if differing := fingerprint.differing(wanted, description["fingerprint"], same_torch):
+    same_versions = _same_versions(description["versions"])
+    if differing := fingerprint.differing(wanted, description["fingerprint"], same_versions):
         raise StudyError(f"study {str(folder)!r} is of another problem: {listed(differing)} differ")
     groups, chunks = [], []
     for number, frame in enumerate(frames.values()):

@@ -29,12 +29,17 @@ def shared_out(
     keep: Callable[[int, Result], None],
     *,
     worthwhile: bool,
+    let_go: Callable[[], None] = lambda: None,
 ) -> None:
     """Do ``keep(place, task(place, tick))`` for every place, over processes if worthwhile.
 
     Workers are forked, so that a task may use what cannot be sent (a lambda, a module made in a
     notebook); only its result is sent back, and kept here, as soon as it is there. An error of a
-    task is raised here; an interruption ends all workers.
+    task is raised here; an interruption ends all workers. If this process is killed, they end
+    when they next have something to tell.
+
+    Args:
+        let_go: called in each worker first, to close what only this process should hold open.
     """
     workers = min(len(places), os.cpu_count() or 1)
     if not worthwhile or workers < 2 or torch.cuda.is_initialized() or not CAN_FORK:
@@ -49,7 +54,10 @@ def shared_out(
         for worker in range(workers):
             reading, writing = context.Pipe(duplex=False)
             share = places[worker::workers]
-            process = context.Process(target=_work, args=(task, share, writing), daemon=True)
+            inherited = [*pipes, reading]
+            process = context.Process(
+                target=_work, args=(task, share, writing, inherited, let_go), daemon=True
+            )
             with warnings.catch_warnings():
                 # The children use one thread and none of the parent's locks.
                 warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)
@@ -94,13 +102,25 @@ def threads(count: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _work(task: Callable[[int, Told], Any], places: Sequence[int], pipe: Connection) -> None:
+def _work(
+    task: Callable[[int, Told], Any],
+    places: Sequence[int],
+    pipe: Connection,
+    inherited: Sequence[Connection],
+    let_go: Callable[[], None],
+) -> None:
+    for other in inherited:  # else the pipe would not break when the parent is gone
+        other.close()
+    let_go()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     torch.set_num_threads(1)
 
     def send(kind: str, said: Any) -> None:
         # Plain pickle: a connection's own would pass tensors by file descriptors that die with us.
-        pipe.send_bytes(pickle.dumps((kind, said)))
+        try:
+            pipe.send_bytes(pickle.dumps((kind, said)))
+        except BrokenPipeError:  # the parent was killed: nobody is left to tell
+            os._exit(1)
 
     try:
         for place in places:
