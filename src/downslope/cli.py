@@ -152,7 +152,9 @@ def predict(
         raise InputError(f"--out must end in .csv or .parquet, got {out!r}")
     if out is not None and not Path(out).absolute().parent.is_dir():
         raise InputError(f"--out: there is no folder {str(Path(out).parent)!r}")
-    predictions = predict_table(study, table, model)
+    predictions, notes = predict_table(study, table, model)
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     name = f"predicted_{predictions.name}"
     frame = predictions.alias(name).to_frame()
     if out is not None:

@@ -154,7 +154,9 @@ def write_schema(folder: Path, problem: Problem) -> None:
     write_json(folder / "schema.json", described)
 
 
-def predict_table(folder: str | Path, rows: Any, model: str | None = None) -> pl.Series:
+def predict_table(
+    folder: str | Path, rows: Any, model: str | None = None
+) -> tuple[pl.Series, tuple[str, ...]]:
     """Predictions for new rows by a study's best model.
 
     Args:
@@ -163,7 +165,8 @@ def predict_table(folder: str | Path, rows: Any, model: str | None = None) -> pl
         model: ``file.py:ClassName``, for a study of the user's own class: a study holds no code.
 
     Returns:
-        The target, in its own units or as class names, in the order of the rows.
+        The target, in its own units or as class names, in the order of the rows; and sentences
+        on what was done to the rows (unknown categories, values filled in).
 
     Raises:
         StudyError: if the folder holds no model, or the file's class is another.
@@ -186,16 +189,7 @@ def predict_table(folder: str | Path, rows: Any, model: str | None = None) -> pl
             "name the file again with --model file.py:ClassName"
         )
     made = _loaded(path, name, len(schema.feature_names), described["outputs"])
-    for note in encoded.notes:
-        print_note(note)
-    return pl.Series(schema.target.name, decode(schema, made, encoded.X))
-
-
-def print_note(note: str) -> None:
-    """A remark for people, apart from the output."""
-    import sys
-
-    print(f"note: {note}", file=sys.stderr)
+    return pl.Series(schema.target.name, decode(schema, made, encoded.X)), encoded.notes
 
 
 def _loaded(folder: Path, name: str, inputs: int, outputs: int) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -80,8 +82,8 @@ def _path_on_contours(axes: Axes, data: Paths, way: Path) -> list[Artist]:
 
 def _path(axes: Axes, way: Path, y: np.ndarray) -> list[Artist]:
     x = way.points[:, 0]
-    dots = {"marker": "o", "markersize": 3} if len(x) <= _MOST_DOTS else {}
-    drawn = axes.plot(x, y, color=RED, linewidth=0.9, label="steps", **dots)  # type: ignore[arg-type]
+    dots: dict[str, Any] = {"marker": "o", "markersize": 3} if len(x) <= _MOST_DOTS else {}
+    drawn = axes.plot(x, y, color=RED, linewidth=0.9, label="steps", **dots)
     drawn += axes.plot(
         x[:1], y[:1], linestyle="none", marker="s", markersize=6, color=BLUE, label="start"
     )
