@@ -1,4 +1,6 @@
-"""Shared by all tests: one thread, so that timings and last bits do not depend on the machine."""
+"""Shared by all tests: one thread, so that timings and last bits do not depend on the machine;
+compiled programs in a folder of this test run's own.
+"""
 
 from __future__ import annotations
 
@@ -14,3 +16,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The user's own compiled programs are neither read nor touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOWNSLOPE_CACHE", str(tmp_path_factory.mktemp("cache") / "programs"))
+        patch.delenv("DOWNSLOPE_CACHE_LIMIT", raising=False)
+        yield

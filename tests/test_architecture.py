@@ -28,6 +28,8 @@ ORDER = [
     "engines.work",
     "engines.processes",
     "engines.layout",
+    "engines.fused.cache",
+    "engines.fused.compile",
     "engines.program",
     "engines.looped",
     "engines.stacked",

@@ -265,10 +265,44 @@ def test_an_interrupted_fit_goes_on_with_the_same_command(tmp_path):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; import downslope.cli; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; import downslope.cli; sys.exit(bool({'torch', 'llvmlite'} & set(sys.modules)))"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, env=dict(os.environ))
 
 
+def test_cache_is_shown_and_cleared(tmp_path, monkeypatch):
+    from downslope.engines.fused import cache
+
+    monkeypatch.setenv("DOWNSLOPE_CACHE", str(tmp_path / "programs"))
+    cache.write(cache.Entry.of("a program"), b"x" * 2**20)
+    (tmp_path / "programs" / "mine.txt").write_text("kept")
+    shown = downslope("cache", cwd=tmp_path).stdout
+    assert str(tmp_path / "programs") in shown and "1.0 of 256 MiB" in shown
+    found = json.loads(downslope("cache", "--json", cwd=tmp_path).stdout)
+    assert found["folder"] == str(tmp_path / "programs") and found["programs"] == 1
+    assert 2**20 < found["bytes"] < 2**20 + 200 and found["limit_bytes"] == 256 * 2**20
+    assert "1 files removed, 1.0 MiB" in downslope("cache", "--clear", cwd=tmp_path).stdout
+    found = json.loads(downslope("cache", "--clear", "--json", cwd=tmp_path).stdout)
+    assert found["programs"] == 0 and found["removed"] == {"files": 0, "bytes": 0}
+    assert [path.name for path in (tmp_path / "programs").iterdir()] == ["mine.txt"]
+
+    monkeypatch.setenv("DOWNSLOPE_CACHE_LIMIT", "much")
+    _refused(downslope("cache", cwd=tmp_path, status=2), "'much'")
+    monkeypatch.setenv("DOWNSLOPE_CACHE", "off")
+    monkeypatch.delenv("DOWNSLOPE_CACHE_LIMIT")
+    assert "not kept" in downslope("cache", cwd=tmp_path).stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no modes there")
+def test_cache_says_why_a_folder_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("DOWNSLOPE_CACHE", str(tmp_path / "open"))
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o777)
+    assert "others can write" in downslope("cache", cwd=tmp_path).stdout
+    assert "others can write" in downslope("cache", "--clear", cwd=tmp_path, status=1).stderr
+
+
 def test_every_command_has_help_with_an_example(tmp_path):
-    for command in ("fit", "predict", "show", "gallery"):
+    for command in ("fit", "predict", "show", "gallery", "cache"):
         assert "Example: downslope" in downslope(command, "--help", cwd=tmp_path).stdout

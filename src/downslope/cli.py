@@ -215,6 +215,40 @@ def gallery(
             print(f"{short:12}{about}")
 
 
+@app.command(epilog="Example: downslope cache --clear")
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove all compiled programs.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show where compiled programs are kept and how large they are, or remove them."""
+    from downslope.engines.fused import cache as programs
+
+    removed = programs.clear() if clear else None
+    now = programs.describe()
+    if as_json:
+        found: dict[str, Any] = {
+            "folder": None if now.folder is None else str(now.folder),
+            "programs": now.programs,
+            "bytes": now.size,
+            "limit_bytes": now.limit,
+            "refused": now.refused,
+        }
+        if removed is not None:
+            found["removed"] = {"files": removed[0], "bytes": removed[1]}
+        print(json.dumps(found, indent=1))
+        return
+    if removed is not None:
+        print(f"{removed[0]} files removed, {removed[1] / 2**20:.1f} MiB")
+    if now.folder is None:
+        print("compiled programs are not kept: DOWNSLOPE_CACHE is off, or no home is known")
+    elif now.refused is not None:
+        print(now.refused)
+    else:
+        print(f"{'folder':10}{now.folder}")
+        print(f"{'programs':10}{now.programs}")
+        print(f"{'size':10}{now.size / 2**20:.1f} of {now.limit / 2**20:.0f} MiB")
+
+
 def _write_table(frame: Any, path: Path) -> None:
     from downslope.folder import write_whole
 

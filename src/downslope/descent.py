@@ -232,13 +232,13 @@ def _grids(optimizer: Any, hyperparameters: Mapping[str, Any]) -> list[Grid]:
     if not given:
         raise InputError("optimizer is an empty list; give at least one")
     grids = [g if isinstance(g, Grid) else Grid(check_optimizer(g)) for g in given]
-    allowed = _descend_names()
     for grid in grids:
         names = {*hyperparameters, *grid.settings, *(grid.rows[0] if grid.rows else ())}
         try:
             check_names(grid.optimizer, list(hyperparameters))
             check_complete(grid.optimizer, names)
         except OptimizerError as error:
+            allowed = _descend_names()
             unknown = [n for n in hyperparameters if nearest(n, allowed)]
             named = [n for n in unknown if repr(n) in str(error)]
             hint = nearest(named[0], allowed) if named and "did you mean" not in str(error) else ""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, optim
 
 from downslope.errors import InputError, listed
@@ -17,6 +19,9 @@ from downslope.optimizers import (
 
 RUN_SETTINGS = ("batch_size", "order", "clip_norm", "start", "seed")
 """What a run is set by besides its optimizer's hyperparameters; the last varies fastest."""
+
+_WHOLE = frozenset({int, np.int64, np.int32})
+_PLAIN = _WHOLE | {float, np.float64, np.float32}
 
 
 def log_range(low: float, high: float, count: int) -> list[float]:
@@ -91,6 +96,21 @@ class Grid:
         return f"Grid({self.optimizer.__name__}{given})"
 
 
+class Values(list[Any]):
+    """Many values, not to be changed, since there may be millions: looked through only once."""
+
+    @cached_property
+    def numbers(self) -> NDArray[Any] | None:
+        """(values,) int64 or float64; None unless each of them is a plain number."""
+        kinds = set(map(type, self))
+        if not kinds <= _PLAIN:
+            return None
+        try:
+            return np.fromiter(self, np.int64 if kinds <= _WHOLE else np.float64, len(self))
+        except OverflowError:
+            return None
+
+
 def settled(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings whose values can be gone through more than once: what is many is a list, range or
     array, everything else is one value."""
@@ -111,8 +131,10 @@ def _settled(name: str, values: Any) -> Any:
         if values.ndim > 1:
             raise InputError(f"{name} is an array of shape {values.shape}; a grid has one axis")
         values = values if values.ndim else values.item()
-    elif isinstance(values, Iterable) and not isinstance(values, str | tuple | Tensor | range):
-        values = list(values)
+    elif isinstance(values, Iterable) and not isinstance(
+        values, str | tuple | Tensor | range | Values
+    ):
+        values = Values(values)
     if is_many(values) and not len(values):
         raise InputError(f"{name} is an empty list; give at least one value")
     return values
@@ -121,3 +143,22 @@ def _settled(name: str, values: Any) -> Any:
 def is_many(values: Any) -> bool:
     """Whether settled values are a grid."""
     return isinstance(values, list | range | np.ndarray)
+
+
+def numbers_of(values: Any) -> NDArray[Any] | None:
+    """Settled values that are many as int64 or float64, (values,), not to be written to.
+
+    None unless each of them is a plain number that such an array holds as it is.
+    """
+    if isinstance(values, Values):
+        return values.numbers
+    if isinstance(values, range):
+        start, stop, step = values.start, values.stop, values.step
+        fits = max(abs(start), abs(stop), abs(step)) < 2**62
+        return np.arange(start, stop, step, dtype=np.int64) if fits else None
+    if type(values) is not np.ndarray:
+        return None
+    kind, size = values.dtype.kind, values.dtype.itemsize
+    if kind == "i" or (kind == "u" and size < 8):
+        return values.astype(np.int64, copy=False)
+    return values.astype(np.float64, copy=False) if kind == "f" and size <= 8 else None

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from downslope.errors import OptimizerError
-from downslope.grid import RUN_SETTINGS, Grid, is_many
+from downslope.grid import RUN_SETTINGS, Grid, is_many, numbers_of
 from downslope.optimizers import check_values, hyperparameters, is_number
 
 _TRIED = 2048
@@ -88,6 +88,8 @@ def _some(values: Any) -> list[Any]:
 
 def _ends(values: Any) -> list[Any]:
     """The smallest and the largest of numbers (NaN counts as either), and whatever is none."""
+    if len(values) > 2 and (array := numbers_of(values)) is not None:
+        return [values[int(array.argmin())], values[int(array.argmax())]]
     numbers = [v for v in values if is_number(v)]
     others = [v for v in values if not is_number(v)]
     if len(numbers) > 2:

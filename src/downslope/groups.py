@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, optim
 
 from downslope.errors import InputError, OptimizerError, nearest
-from downslope.grid import RUN_SETTINGS, Grid, is_many
+from downslope.grid import RUN_SETTINGS, Grid, Values, is_many, numbers_of
 from downslope.optimizers import RULES, hyperparameters, is_number
 from downslope.sampling import ORDERS, Order
 
@@ -73,7 +73,7 @@ class Group:
 class Dimension:
     """Columns that vary together: one, or a whole row of settings."""
 
-    columns: Mapping[str, Sequence[Any]]
+    columns: Mapping[str, Sequence[Any] | Column]
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -130,8 +130,8 @@ def _dimensions(grid: Grid, shared: Mapping[str, Any], starts: int) -> list[Dime
     dims: list[Dimension] = []
     if grid.rows is not None:
         given = {n: v for n, v in given.items() if n not in grid.rows[0]}
-        columns = {name: [row[name] for row in grid.rows] for name in grid.rows[0]}
-        dims.append(Dimension({n: [_checked(n, v) for v in c] for n, c in columns.items()}))
+        columns = {name: Values(row[name] for row in grid.rows) for name in grid.rows[0]}
+        dims.append(Dimension({n: _values(n, c) for n, c in columns.items()}))
     given["start"] = range(starts)
     for name in (*(n for n in given if n not in RUN_SETTINGS), *RUN_SETTINGS):
         if name not in given:
@@ -144,9 +144,23 @@ def _dimensions(grid: Grid, shared: Mapping[str, Any], starts: int) -> list[Dime
     return dims
 
 
-def _values(name: str, values: Any) -> list[Any]:
+def _values(name: str, values: Any) -> list[Any] | Column:
     """The values of one dimension: those of a list, range or array, or the single one."""
-    return [_checked(name, value) for value in (values if is_many(values) else [values])]
+    if not is_many(values):
+        return [_checked(name, values)]
+    numbers = numbers_of(values)
+    if numbers is not None and _surely_right(name, numbers):
+        return numbers.copy()
+    return [_checked(name, value) for value in values]
+
+
+def _surely_right(name: str, numbers: Column) -> bool:
+    """Whether `_checked` would take all of these numbers as they are."""
+    if name == "seed":
+        return numbers.dtype == np.int64 and bool(numbers.min() >= 0)
+    if name == "clip_norm":
+        return bool((numbers > 0).all())
+    return name not in ("batch_size", "order")
 
 
 def _checked(name: str, value: Any) -> Any:
@@ -189,34 +203,58 @@ def _groups(
     optimizer: type[optim.Optimizer], dims: Sequence[Dimension], size: int, first: int
 ) -> list[Group]:
     """The product of the dimensions, split where runs cannot share an engine call."""
-    order = np.arange(size)
-    stride, places = size, {}
+    columns: dict[str, Column] = {}
+    splitting: dict[str, tuple[Sequence[Any] | Column, int]] = {}
+    keys: Column | None = None
+    stride = size
     for dim in dims:
         stride //= len(dim)
-        place = (order // stride) % len(dim)
-        places.update({name: (values, place) for name, values in dim.columns.items()})
-    splitting = [n for n, (values, _) in places.items() if _splits(n, values)]
-    keys = np.zeros(size, dtype=np.int64)
-    for name in splitting:
-        values, place = places[name]
-        codes = _codes(values)
-        keys = keys * (max(codes) + 1) + np.asarray(codes)[place]
+        for name, values in dim.columns.items():
+            if not _splits(name, values):
+                columns[name] = _spread(_column(optimizer, name, values), stride, size)
+                continue
+            splitting[name] = (values, stride)
+            codes = np.asarray(_codes(values))
+            if codes.any():
+                keys = (0 if keys is None else keys * (codes.max() + 1)) + _spread(
+                    codes, stride, size
+                )
+    index = np.arange(first, first + size)
     groups = []
-    _, first_of, member_of = np.unique(keys, return_index=True, return_inverse=True)
-    for number in np.argsort(first_of):
-        rows = np.flatnonzero(member_of == number)
-        chosen = {n: (values, place[rows]) for n, (values, place) in places.items()}
-        groups.append(_group(optimizer, chosen, splitting, rows + first))
+    for rows in [slice(None)] if keys is None else _members(keys):
+        mine = index[rows]
+        run = int(mine[0]) - first
+        fixed = {name: v[run // each % len(v)] for name, (v, each) in splitting.items()}
+        chosen = {name: column[rows] for name, column in columns.items()}
+        groups.append(_group(optimizer, fixed, chosen, mine))
     return groups
+
+
+def _spread(values: Column, stride: int, size: int) -> Column:
+    """(values, …) as (size, …): each value `stride` times, and all of them over and over."""
+    if len(values) == size:
+        return values
+    if len(values) == 1:
+        return np.broadcast_to(values[0], (size, *values.shape[1:]))
+    shape = (size // (len(values) * stride), len(values), stride, *values.shape[1:])
+    return np.broadcast_to(values[None, :, None], shape).reshape(size, *values.shape[1:])
+
+
+def _members(keys: Column) -> list[Column]:
+    """The rows that share each key, (rows,) each, in the order in which keys first occur."""
+    _, first_of, member_of, counts = np.unique(
+        keys, return_index=True, return_inverse=True, return_counts=True
+    )
+    parts = np.split(np.argsort(member_of, kind="stable"), np.cumsum(counts)[:-1])
+    return [parts[number] for number in np.argsort(first_of)]
 
 
 def _group(
     optimizer: type[optim.Optimizer],
-    chosen: Mapping[str, tuple[Sequence[Any], NDArray[np.int64]]],
-    splitting: Sequence[str],
+    fixed: dict[str, Any],
+    columns: Mapping[str, Column],
     index: NDArray[np.int64],
 ) -> Group:
-    fixed = {name: chosen[name][0][int(chosen[name][1][0])] for name in splitting}
     batch_size, order = fixed.pop("batch_size"), fixed.pop("order")
     switches: dict[str, Any] = fixed
     numbers: dict[str, Column] = {}
@@ -227,10 +265,9 @@ def _group(
             numbers[name] = np.broadcast_to(value, (len(index), *value.shape))
         elif name not in switches:
             switches[name] = default
-    for name, (values, place) in chosen.items():
-        if name in splitting or name in RUN_SETTINGS:
+    for name, column in columns.items():
+        if name in RUN_SETTINGS:
             continue
-        column = _column(optimizer, name, values)[place]
         base, bracket, pattern = name.partition("[")
         if bracket:
             patterned.setdefault(base, {})[pattern[:-1]] = column
@@ -238,7 +275,6 @@ def _group(
         else:
             numbers[name] = column
             switches.pop(name, None)
-    settings = {n: np.asarray(chosen[n][0])[chosen[n][1]] for n in ("start", "seed", "clip_norm")}
     return Group(
         optimizer=optimizer,
         switches={n: v for n, v in switches.items() if n not in numbers},
@@ -247,25 +283,25 @@ def _group(
         batch_size=None if batch_size == "full" else batch_size,
         order=order,
         index=index,
-        start=settings["start"],
-        seed=settings["seed"],
-        clip_norm=settings["clip_norm"],
+        start=np.ascontiguousarray(columns["start"]),
+        seed=np.ascontiguousarray(columns["seed"]),
+        clip_norm=np.ascontiguousarray(columns["clip_norm"]),
     )
 
 
-def _splits(name: str, values: Sequence[Any]) -> bool:
+def _splits(name: str, values: Sequence[Any] | Column) -> bool:
     """Whether a column's values must be equal within a group."""
     return name in ("batch_size", "order") or (name not in RUN_SETTINGS and not _is_numeric(values))
 
 
-def _is_numeric(values: Sequence[Any]) -> bool:
-    return all(
+def _is_numeric(values: Sequence[Any] | Column) -> bool:
+    return isinstance(values, np.ndarray) or all(
         is_number(v) or (isinstance(v, tuple) and v and all(is_number(e) for e in v))
         for v in values
     )
 
 
-def _codes(values: Sequence[Any]) -> list[int]:
+def _codes(values: Sequence[Any] | Column) -> list[int]:
     seen: list[Any] = []
     for value in values:
         if not any(value is s or (type(value) is type(s) and value == s) for s in seen):
@@ -276,13 +312,17 @@ def _codes(values: Sequence[Any]) -> list[int]:
     ]
 
 
-def _column(optimizer: type[optim.Optimizer], name: str, values: Sequence[Any]) -> Column:
+def _column(optimizer: type[optim.Optimizer], name: str, values: Sequence[Any] | Column) -> Column:
     """Values as an array; whole numbers stay so where torch.optim itself may count with them."""
-    lengths = {len(v) if isinstance(v, tuple) else 0 for v in values}
-    if len(lengths) > 1:
-        raise OptimizerError(f"{name} mixes tuples of different lengths: {list(values)!r}")
-    array = np.asarray([list(map(_number, v)) if isinstance(v, tuple) else v for v in values])
-    return array.astype(np.float64) if optimizer in RULES else array
+    if isinstance(values, np.ndarray):
+        array = values
+    else:
+        lengths = {len(v) if isinstance(v, tuple) else 0 for v in values}
+        if len(lengths) > 1:
+            raise OptimizerError(f"{name} mixes tuples of different lengths: {list(values)!r}")
+        array = np.asarray([list(map(_number, v)) if isinstance(v, tuple) else v for v in values])
+    of_rule = optimizer in RULES and name not in RUN_SETTINGS
+    return array.astype(np.float64, copy=False) if of_rule or name == "clip_norm" else array
 
 
 def _number(value: Any) -> Any:

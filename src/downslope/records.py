@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,88 +21,143 @@ Numbers = NDArray[np.floating[Any]]
 _LAST = ("clip_norm", "start", "batch_size", "order", "seed", "engine")
 
 
-def padded(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays (runs, columns) on top of each other, short rows ending in NaN, or -1."""
-    width = max(a.shape[1] for a in arrays)
-    fill = np.nan if arrays[0].dtype.kind == "f" else -1
-    ends = [
-        a
-        if a.shape[1] == width
-        else np.pad(a, ((0, 0), (0, width - a.shape[1])), constant_values=fill)
-        for a in arrays
-    ]
-    return np.concatenate(ends)
+Place = slice | NDArray[np.int64]
+"""Which rows of the whole are a part's."""
 
 
-def padded_tensors(tensors: list[Tensor], along_records: bool) -> Tensor:
-    """Tensors on top of each other; with records on the second axis, short ones end in NaN."""
-    if along_records:
-        width = max(t.shape[1] for t in tensors)
-        tensors = [
-            torch.cat([t, t.new_full((t.shape[0], width - t.shape[1], *t.shape[2:]), torch.nan)], 1)
-            for t in tensors
+def places(numbers: Sequence[NDArray[np.int64]]) -> list[Place]:
+    """For each part the rows of its runs where all are in the order of their numbers."""
+    joined = np.concatenate(numbers)
+    ends = np.cumsum([len(part) for part in numbers])
+    if (joined[1:] > joined[:-1]).all():
+        return [
+            slice(int(end) - len(part), int(end)) for part, end in zip(numbers, ends, strict=True)
         ]
-    return torch.cat(tensors)
+    rank = np.empty(len(joined), dtype=np.int64)
+    rank[np.argsort(joined)] = np.arange(len(joined))
+    return list(np.split(rank, ends[:-1]))
+
+
+def gathered(parts: Sequence[NDArray[Any]], rows: Sequence[Place]) -> NDArray[Any]:
+    """(runs of a part, …) each as one array of all runs; short rows end in NaN, or -1."""
+    whole = parts[0]
+    if len(parts) == 1 and isinstance(rows[0], slice):
+        return whole
+    runs, width = sum(map(len, parts)), max((p.shape[1] for p in parts if p.ndim > 1), default=0)
+    if all(_repeats(part, whole) for part in parts):
+        return np.broadcast_to(whole[0], (runs, width))
+    made = np.empty((runs, width) if whole.ndim > 1 else runs, dtype=whole.dtype)
+    for part, mine in zip(parts, rows, strict=True):
+        if part.ndim == 1 or part.shape[1] == width:
+            made[mine] = part
+        else:
+            made[mine, : part.shape[1]] = part
+            made[mine, part.shape[1] :] = np.nan if part.dtype.kind == "f" else -1
+    return made
+
+
+def _repeats(part: NDArray[Any], whole: NDArray[Any]) -> bool:
+    """Whether a part is but a view of one row over and over, the first of the whole."""
+    return part.ndim > 1 and part.strides[0] == 0 and np.array_equal(part[0], whole[0])
+
+
+def gathered_tensors(parts: Sequence[Tensor], rows: Sequence[Place], along_records: bool) -> Tensor:
+    """The same for tensors; with records on the second axis, short ones end in NaN."""
+    whole = parts[0]
+    if len(parts) == 1 and isinstance(rows[0], slice):
+        return whole
+    shape = [sum(map(len, parts)), *whole.shape[1:]]
+    if along_records:
+        shape[1] = max(part.shape[1] for part in parts)
+    made = whole.new_empty(shape)
+    for part, mine in zip(parts, rows, strict=True):
+        place = mine if isinstance(mine, slice) else torch.from_numpy(mine)
+        if list(part.shape[1:]) == shape[1:]:
+            made[place] = part
+        else:
+            made[place, : part.shape[1]] = part
+            made[place, part.shape[1] :] = torch.nan
+    return made
 
 
 def settings_table(plan: Plan) -> pl.DataFrame:
     """A row a run of the plan, in the order of their numbers."""
     engines = {chunk.group: chunk.engine for chunk in plan.chunks}
-    frames = [_group_table(plan, group, engines[g]) for g, group in enumerate(plan.groups)]
+    clips = any(np.isfinite(group.clip_norm).any() for group in plan.groups)
+    frames = [_group_table(plan, group, engines[g], clips) for g, group in enumerate(plan.groups)]
+    if len(frames) == 1:
+        return frames[0]
     frame = pl.concat(frames, how="diagonal_relaxed").sort("run")
     last = [n for n in _LAST if n in frame.columns]
     return frame.select([*(c for c in frame.columns if c not in last), *last])
 
 
-def _group_table(plan: Plan, group: Group, engine: str) -> pl.DataFrame:
-    runs = len(group)
-    columns: dict[str, Any] = {
-        "run": group.index,
-        "optimizer": pl.repeat(group.optimizer.__name__, runs, eager=True),
-    }
+def _group_table(plan: Plan, group: Group, engine: str, clips: bool) -> pl.DataFrame:
+    columns: dict[str, Any] = {"run": group.index, "optimizer": group.optimizer.__name__}
     known = hyperparameters(group.optimizer)
     for name in (*known.shown, *(n for n in group.numbers if n not in known.defaults)):
         if name in group.numbers:
-            columns[name] = np.ascontiguousarray(group.numbers[name])
+            columns[name] = group.numbers[name]
         elif name in group.patterned:
             columns |= {f"{name}[{p}]": column for p, column in group.patterned[name].items()}
         else:
             value = group.switches.get(name)
-            shown = value if value is None or isinstance(value, bool | str) else repr(value)
-            columns[name] = pl.repeat(shown, runs, eager=True)
-    if any(np.isfinite(g.clip_norm).any() for g in plan.groups):
+            columns[name] = value if value is None or isinstance(value, bool | str) else repr(value)
+    if clips:
         columns["clip_norm"] = group.clip_norm
     if len(plan.starts) > 1:
         columns["start"] = group.start
     size = "full" if group.batch_size is None else str(group.batch_size)
-    columns |= {
-        "batch_size": pl.repeat(size, runs, eager=True),
-        "order": pl.repeat(group.order, runs, eager=True),
-        "seed": group.seed,
-        "engine": pl.repeat(engine, runs, eager=True),
-    }
-    return pl.DataFrame([pl.Series(name, _listed(c)) for name, c in columns.items()])
+    columns |= {"batch_size": size, "order": group.order, "seed": group.seed, "engine": engine}
+    varying = {n: c for n, c in columns.items() if isinstance(c, np.ndarray) and c.strides[0]}
+    frame = pl.DataFrame([_series(name, column) for name, column in varying.items()])
+    return frame.with_columns(
+        [_everywhere(name, c) for name, c in columns.items() if name not in varying]
+    ).select(list(columns))
 
 
-def _listed(column: Any) -> Any:
-    """A tuple a run becomes a list a run, which every Parquet reader knows."""
-    if isinstance(column, np.ndarray) and column.ndim == 2:
-        return pl.Series(column.tolist(), dtype=pl.List(pl.Float64))
-    return column
+def _series(name: str, column: NDArray[Any]) -> pl.Series:
+    """A column of the table; a tuple a run is a list a run, which every Parquet reader knows."""
+    series = pl.Series(name, np.ascontiguousarray(column))
+    return series.cast(pl.List(pl.Float64)) if column.ndim == 2 else series
+
+
+def _everywhere(name: str, value: Any) -> pl.Expr:
+    """A value that all runs share, which polars then holds once."""
+    if isinstance(value, np.ndarray):
+        one = _series(name, value[:1])
+        return pl.lit(one.to_list()[0], dtype=one.dtype).alias(name)
+    return pl.lit(value).alias(name)
+
+
+def status_names(status: NDArray[np.int8]) -> pl.Series:
+    """The words for them."""
+    words = pl.Series("status", [known.name for known in Status], dtype=pl.String)
+    return words[status.astype(np.uint32)]
 
 
 def final_losses(losses: Numbers, steps: NDArray[np.int64], status: NDArray[np.int8]) -> Numbers:
     """The loss at each run's last record; NaN where it diverged."""
-    last = np.maximum((steps >= 0).sum(1) - 1, 0)
-    final = losses[np.arange(len(losses)), last]
-    return np.where(status == Status.diverged, np.nan, final)
+    final = losses[:, -1].copy()
+    ended = np.flatnonzero(steps[:, -1] < 0)
+    last = np.maximum((steps[ended] >= 0).sum(1) - 1, 0)
+    final[ended] = losses[ended, last]
+    final[status == Status.diverged] = np.nan
+    return final
 
 
 def best_losses(losses: Numbers, sign: NDArray[np.float64]) -> Numbers:
     """The lowest finite recorded loss of each run (the highest where sign is -1), else NaN."""
-    turned = np.where(np.isfinite(losses), sign[:, None] * losses, np.inf)
-    best = turned.min(1)
+    turned = losses if (sign > 0).all() else losses * sign.astype(losses.dtype)[:, None]
+    best = _row_minimum(turned)
+    odd = np.flatnonzero(~np.isfinite(best))
+    best[odd] = _row_minimum(np.where(np.isfinite(turned[odd]), turned[odd], np.inf))
     return np.where(np.isfinite(best), sign * best, np.nan).astype(losses.dtype)
+
+
+def _row_minimum(values: Numbers) -> Numbers:
+    """The smallest of each row, NaN where there is one: torch goes along short rows fastest."""
+    return torch.from_numpy(np.require(values, requirements=["C", "W"])).amin(1).numpy()
 
 
 def equals(column: pl.Series, value: Any) -> NDArray[np.bool_]:

@@ -25,9 +25,11 @@ from downslope.records import (
     best_losses,
     equals,
     final_losses,
-    padded,
-    padded_tensors,
+    gathered,
+    gathered_tensors,
+    places,
     settings_table,
+    status_names,
 )
 from downslope.tables import read_table
 from downslope.tabular import decode
@@ -140,7 +142,7 @@ class Runs:
         """A row a run: its settings, status, first_bad_step, steps and losses."""
         final = final_losses(self.loss, self.steps, self.status)
         columns: dict[str, Any] = {
-            "status": pl.Series([Status(s).name for s in self.status], dtype=pl.String),
+            "status": status_names(self.status),
             "first_bad_step": pl.Series(self.first_bad_step).replace(-1, None),
             "steps": self.steps_done,
             "initial_loss": self.loss[:, 0],
@@ -178,12 +180,14 @@ class Runs:
         Raises:
             DownslopeError: if no run has a finite one.
         """
-        if not np.isfinite(self.score).any():
+        score = self.score
+        finite = np.isfinite(score)
+        if not finite.any():
             raise DownslopeError(
                 f"none of the {len(self)} runs has a finite final loss"
                 + (f": {int(self.diverged.sum())} diverged; try lower rates" if len(self) else "")
             )
-        return self[int(np.nanargmin(np.where(np.isfinite(self.score), self.score, np.nan)))]
+        return self[int(np.argmin(np.where(finite, score, np.inf)))]
 
     @property
     def plot(self) -> Plots:
@@ -361,26 +365,23 @@ def assemble(
         settings: a row a run; those that are in no part are left out.
         parts: run numbers and what happened to them.
     """
-    numbers = np.concatenate([index for index, _ in parts])
-    order = np.argsort(numbers)
     outcomes = [outcome for _, outcome in parts]
+    numbers = [index for index, _ in parts]
+    rows = places(numbers)
     values: dict[str, Any] = {}
-    for name in _PER_RUN:
-        values[name] = np.concatenate([getattr(o, name) for o in outcomes])[order]
-    for name in _PER_RECORD:
+    for name in (*_PER_RUN, *_PER_RECORD):
         arrays = [getattr(o, name) for o in outcomes]
-        values[name] = None if arrays[0] is None else padded(arrays)[order]
-    chosen = torch.from_numpy(order)
+        values[name] = None if arrays[0] is None else gathered(arrays, rows)
     for name in _NAMED:
         named = [getattr(o, name) for o in outcomes]
         values[name] = (
             None
             if named[0] is None
             else {
-                key: padded_tensors([n[key] for n in named], name == "path")[chosen]
+                key: gathered_tensors([n[key] for n in named], rows, name == "path")
                 for key in named[0]
             }
         )
-    if settings.height > len(numbers):
-        settings = settings.filter(settings["run"].is_in(numbers))
+    if settings.height > len(values["status"]):
+        settings = settings.filter(settings["run"].is_in(np.concatenate(numbers)))
     return Runs(settings=settings, plan=plan, **values)

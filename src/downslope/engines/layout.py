@@ -210,8 +210,13 @@ class Hyper:
         read = read_sequences(work, range(len(work)))
         return {n: np.repeat(a, repeats, axis=0)[: work.updates] for n, a in read.items()}
 
+    def absent(self, name: str) -> bool:
+        """Whether it is zero in every run, and may be left out."""
+        left_out = name in self.rule.left_out and name not in self.moving
+        return left_out and not self.columns[name].any()
+
     def _tensors(self, name: str, column: NDArray[Any]) -> Any:
-        if name in self.rule.left_out and name not in self.moving and not column.any():
+        if self.absent(name):
             return None
         if column.ndim == 3:
             return tuple(self._tensor(column[..., i]) for i in range(column.shape[2]))

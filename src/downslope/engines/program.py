@@ -40,9 +40,9 @@ class Programs:
         self.problem, self.gradient = problem, gradient
         self.training = problem.fresh(0)
         self.evaluating = problem.fresh(0).eval()
-        used = _used(problem)
+        used = used_parameters(problem)
         self.layout = Layout({n: s for n, s in problem.shapes.items() if n in used})
-        self.buffers = tuple(n.removeprefix(MODEL_PREFIX) for n, _ in _model_buffers(problem))
+        self.buffers = tuple(n.removeprefix(MODEL_PREFIX) for n, _ in model_buffers(problem))
         self.constants = tuple(
             name.removeprefix(MODEL_PREFIX)
             for name, _ in problem.template.named_parameters()
@@ -65,7 +65,7 @@ class Programs:
     def graph(self, batch: Rows | None) -> GraphModule:
         """A training pass over `batch` as a graph, for two runs at the problem's start."""
         problem = self.problem
-        named = {**dict(problem.template.named_parameters()), **dict(_model_buffers(problem))}
+        named = {**dict(problem.template.named_parameters()), **dict(model_buffers(problem))}
         stacks = {
             name.removeprefix(MODEL_PREFIX): torch.stack([value.detach()] * _TRIED_RUNS)
             for name, value in named.items()
@@ -173,7 +173,7 @@ def trace(program: Traced, arguments: Sequence[Tensor]) -> GraphModule:
         try:
             graph: GraphModule = make_fx(program)(*arguments)
         except Exception as error:  # torch raises many kinds here; all mean the same to a caller
-            raise NotStackableError(_in_words(error)) from error
+            raise NotStackableError(in_words(error)) from error
     for warning in caught:
         found = re.search(r"batching rule for (\S+?)\.? ", f"{warning.message} ")
         if found is not None:
@@ -182,7 +182,7 @@ def trace(program: Traced, arguments: Sequence[Tensor]) -> GraphModule:
     return graph
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """What a failed trace says, in a few words where it is known."""
     said = " ".join(str(error).split())
     if "data-dependent control flow" in said or ".item()" in said:
@@ -211,7 +211,7 @@ def _largest_intermediate(graph: GraphModule, runs: int) -> int:
     return max(max(sizes, default=1) // runs, 1)
 
 
-def _used(problem: Problem) -> set[str]:
+def used_parameters(problem: Problem) -> set[str]:
     """The parameters that get a gradient; torch.optim leaves the others alone."""
     objective = problem.fresh(0)
     named = {n: p for n, p in objective.named_parameters() if p.requires_grad}
@@ -226,6 +226,7 @@ def _used(problem: Problem) -> set[str]:
     }
 
 
-def _model_buffers(problem: Problem) -> list[tuple[str, Tensor]]:
+def model_buffers(problem: Problem) -> list[tuple[str, Tensor]]:
+    """The model's buffers, without those of the loss."""
     named = problem.template.named_buffers()
     return [(name, b) for name, b in named if name.startswith(MODEL_PREFIX)]

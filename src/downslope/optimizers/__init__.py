@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import combinations
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, optim
@@ -58,6 +58,11 @@ def hyperparameters(optimizer: type[optim.Optimizer]) -> Hyperparameters:
     >>> hyperparameters(optim.Adam).defaults["betas"]
     (0.9, 0.999)
     """
+    return _read(cast(Any, optimizer))
+
+
+@lru_cache(maxsize=256)  # to read a signature takes longer than to check a setting
+def _read(optimizer: type[optim.Optimizer]) -> Hyperparameters:
     parameters = list(inspect.signature(optimizer).parameters.values())[1:]  # first: the params
     named = {
         p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
@@ -114,8 +119,8 @@ def check_optimizer(optimizer: Any) -> type[optim.Optimizer]:
 
 def is_number(value: Any) -> bool:
     """Whether a value is one number (and no switch)."""
-    if isinstance(value, bool):
-        return False
+    if isinstance(value, int | float):
+        return not isinstance(value, bool)
     if isinstance(value, Tensor):
         return value.numel() == 1 and value.dtype != torch.bool
     return isinstance(value, Real)

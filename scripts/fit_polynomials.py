@@ -1,0 +1,281 @@
+"""Fit the polynomials of the compiled engine's functions, and write them as Python.
+
+Each polynomial is the best one of its degree in the sense of the largest weighted error (Remez'
+exchange algorithm in 45 digits; the weights make the errors relative to the function that is
+wanted). Its coefficients are then rounded one after the other, from the constant upwards, and the
+higher ones make up for what each rounding lost.
+
+    python scripts/fit_polynomials.py            write coefficients.py
+    python scripts/fit_polynomials.py --errors   only print the largest errors, as powers of two
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpmath import mp
+
+TARGET = Path(__file__).parents[1] / "src/downslope/engines/fused/coefficients.py"
+KINDS = {"f32": np.float32, "f64": np.float64}
+Function = Callable[[Any], Any]
+
+mp.dps = 45
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A function to approximate by a polynomial.
+
+    Attributes:
+        name: what the coefficients are called.
+        words: which function it is, in a comment.
+        function: of the polynomial's own variable.
+        weight: what an error counts; of the same variable.
+        ends: the interval, for each kind of number.
+        degrees: of the polynomial, for each kind of number.
+    """
+
+    name: str
+    words: str
+    function: Function
+    weight: Function
+    ends: dict[str, tuple[Any, Any]]
+    degrees: dict[str, int]
+
+
+def both(low: Any, high: Any) -> dict[str, tuple[Any, Any]]:
+    """The same interval for both kinds of numbers."""
+    return {"f32": (low, high), "f64": (low, high)}
+
+
+# Small margins, because an argument may be rounded to the wrong side of an interval's end.
+HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.002")
+EIGHTH_TURN = (mp.pi / 4) ** 2 * mp.mpf("1.01")
+THIRD = mp.mpf(1) / 3 + mp.mpf("1e-7")
+# erf: where its two polynomials meet, and from where it is 1 when rounded.
+ERF_ENDS = {"f32": (mp.mpf("0.875"), mp.mpf("3.9375")), "f64": (mp.mpf("1.25"), mp.mpf("5.9375"))}
+ERF_ROOT = {"f32": 4, "f64": 16}
+
+
+def _root(of: Function) -> Function:
+    return lambda s: of(mp.sqrt(s))
+
+
+def _scaled_erfc(q: Any) -> Any:
+    x = 4 * (1 + q) / (1 - q)
+    return mp.erfc(x) * mp.exp(x * x) * (1 + 2 * x)
+
+
+def _erfc_root(kind: str) -> tuple[Function, Function]:
+    centre, root = sum(ERF_ENDS[kind]) / 2, mp.mpf(ERF_ROOT[kind])
+    return (
+        lambda t: mp.erfc(t + centre) ** (1 / root),
+        lambda t: root * mp.erfc(t + centre) ** (1 - 1 / root),
+    )
+
+
+def _half_width(kind: str) -> Any:
+    low, high = ERF_ENDS[kind]
+    return (high - low) / 2
+
+
+FITS = [
+    Fit(
+        "EXP",
+        "(eʳ − 1 − r) / r² of r, |r| ≤ ln 2 / 2",
+        lambda r: (mp.expm1(r) - r) / r**2,
+        lambda r: r**2 / mp.expm1(r),
+        both(-HALF_LN2, HALF_LN2),
+        {"f32": 4, "f64": 10},
+    ),
+    Fit(
+        "LOG",
+        "(log(1 + f) − f + f²/2) / f³ of f, |f| ≤ 1/3",
+        lambda f: (mp.log1p(f) - f + f**2 / 2) / f**3,
+        lambda f: f**3 / mp.log1p(f),
+        both(-THIRD, THIRD),
+        {"f32": 7, "f64": 19},
+    ),
+    Fit(
+        "ATANH",
+        "(atanh s − s) / s³ of s², |s| ≤ 1/5",
+        _root(lambda s: (mp.atanh(s) - s) / s**3),
+        _root(lambda s: s**3 / mp.atanh(s)),
+        both(mp.mpf("1e-12"), mp.mpf("0.0402")),
+        {"f32": 3, "f64": 8},
+    ),
+    Fit(
+        "ERF",
+        "erf(x)/x − 1 of x², for small x",
+        _root(lambda x: mp.erf(x) / x - 1),
+        _root(lambda x: x / mp.erf(x)),
+        {kind: (mp.mpf("1e-12"), ends[0] ** 2) for kind, ends in ERF_ENDS.items()},
+        {"f32": 5, "f64": 14},
+    ),
+    *(
+        Fit(
+            f"ERFC_ROOT_{kind.upper()}",
+            f"erfc(x)^(1/{ERF_ROOT[kind]}) of x less the middle of the interval, for large x",
+            *_erfc_root(kind),
+            {kind: (-_half_width(kind), _half_width(kind))},
+            {kind: degree},
+        )
+        for kind, degree in (("f32", 8), ("f64", 19))
+    ),
+    Fit(
+        "SCALED_ERFC",
+        "erfc(x) exp(x²) (1 + 2x) of (x − 4) / (x + 4), x ≥ 0",
+        _scaled_erfc,
+        lambda q: 1 / _scaled_erfc(q),
+        {"f32": (mp.mpf(-1), mp.mpf("0.434")), "f64": (mp.mpf(-1), mp.mpf("0.745"))},
+        {"f32": 10, "f64": 24},
+    ),
+    Fit(
+        "SIN",
+        "(sin r − r) / r³ of r², |r| ≤ π/4",
+        _root(lambda r: (mp.sin(r) - r) / r**3),
+        _root(lambda r: r**3 / mp.sin(r)),
+        both(mp.mpf("1e-12"), EIGHTH_TURN),
+        {"f32": 2, "f64": 6},
+    ),
+    Fit(
+        "COS",
+        "(cos r − 1 + r²/2) / r⁴ of r², |r| ≤ π/4",
+        _root(lambda r: (mp.cos(r) - 1 + r**2 / 2) / r**4),
+        _root(lambda r: r**4 / mp.cos(r)),
+        both(mp.mpf("1e-12"), EIGHTH_TURN),
+        {"f32": 2, "f64": 6},
+    ),
+    Fit(
+        "ASIN",
+        "(asin x − x) / x³ of x², |x| ≤ 1/2",
+        _root(lambda x: (mp.asin(x) - x) / x**3),
+        _root(lambda x: x**3 / mp.asin(x)),
+        both(mp.mpf("1e-12"), mp.mpf("0.25")),
+        {"f32": 4, "f64": 12},
+    ),
+    Fit(
+        "ATAN",
+        "(atan x − x) / x³ of x², |x| ≤ 1",
+        _root(lambda x: (mp.atan(x) - x) / x**3),
+        _root(lambda x: x**3 / mp.atan(x)),
+        both(mp.mpf("1e-12"), mp.mpf(1)),
+        {"f32": 8, "f64": 19},
+    ),
+]
+
+
+def remez(function: Function, weight: Function, grid: list[Any], degree: int) -> tuple[Any, Any]:
+    """The polynomial whose largest weighted error on the grid is least, and that error.
+
+    Returns:
+        Its coefficients (degree + 1,), the constant first, and the error.
+    """
+    wanted, weights = [function(t) for t in grid], [abs(weight(t)) for t in grid]
+    last, count = len(grid) - 1, degree + 2
+    chosen = [round(last * (1 - np.cos(np.pi * k / (count - 1))) / 2) for k in range(count)]
+    for _ in range(15):
+        matrix, right = mp.matrix(count, count), mp.matrix(count, 1)
+        for row, place in enumerate(chosen):
+            for power in range(degree + 1):
+                matrix[row, power] = weights[place] * grid[place] ** power
+            matrix[row, count - 1] = (-1) ** row
+            right[row] = weights[place] * wanted[place]
+        solved = mp.lu_solve(matrix, right)
+        coefficients = [solved[k] for k in range(degree + 1)]
+        errors = [
+            w * (mp.polyval(coefficients[::-1], t) - f)
+            for t, w, f in zip(grid, weights, wanted, strict=True)
+        ]
+        largest = max(abs(error) for error in errors)
+        peaks = _peaks(errors)
+        while len(peaks) > count:
+            peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
+        if len(peaks) < count or largest < 1.01 * abs(solved[count - 1]):
+            break
+        chosen = peaks
+    return coefficients, largest
+
+
+def _peaks(errors: list[Any]) -> list[int]:
+    """Where each run of errors of one sign is largest."""
+    runs: list[list[int]] = [[0]]
+    for place in range(1, len(errors)):
+        if (errors[place] > 0) == (errors[place - 1] > 0):
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    return [max(run, key=lambda place: abs(errors[place])) for run in runs]
+
+
+def rounded_fit(fit: Fit, kind: str) -> tuple[list[float], Any]:
+    """The coefficients as numbers of that kind, and the largest weighted error with them."""
+    low, high = fit.ends[kind]
+    count = 26 * (fit.degrees[kind] + 2)  # even, so that 0 is never in the middle
+    nodes = [mp.cos(mp.pi * (k + mp.mpf(1) / 2) / count) for k in range(count)]
+    grid = [(low + high) / 2 - (high - low) / 2 * node for node in nodes]
+    made, _ = remez(fit.function, fit.weight, grid, fit.degrees[kind])
+    for power in range(len(made)):
+        rounded = mp.mpf(float(KINDS[kind](float(made[power]))))
+        lost, made[power] = made[power] - rounded, rounded
+        shares = _shared_out(lost, power, len(made), fit.weight, grid)
+        made[power + 1 :] = [c + d for c, d in zip(made[power + 1 :], shares, strict=True)]
+    error = max(abs(fit.weight(t) * (mp.polyval(made[::-1], t) - fit.function(t))) for t in grid)
+    return [float(c) for c in made], error
+
+
+def _shared_out(lost: Any, power: int, count: int, weight: Function, grid: list[Any]) -> list[Any]:
+    """What the higher powers should take over of lost × t^power: a weighted least-squares fit."""
+    if power == count - 1:
+        return []
+    nodes = grid[:: len(grid) // (3 * count)]
+    rows = [[weight(t) * t**k for k in range(power, count)] for t in nodes]
+    matrix = mp.matrix([row[1:] for row in rows])
+    right = mp.matrix([lost * row[0] for row in rows])
+    return list(mp.lu_solve(matrix, right))  # of more equations than unknowns: least squares
+
+
+def pieces(number: Any, kind: str, count: int) -> list[float]:
+    """Numbers of that kind whose sum is `number`, each as near as it can be."""
+    made: list[float] = []
+    for _ in range(count):
+        made.append(float(KINDS[kind](float(number - mp.fsum(made)))))
+    return made
+
+
+def written(name: str, words: str, rows: dict[str, list[float]]) -> str:
+    """A table as Python, in the layout of the formatter."""
+    lines = [f"# {words}", f"{name}: dict[str, tuple[float, ...]] = {{"]
+    for kind, numbers in rows.items():
+        lines += [f'    "{kind}": (', *(f"        {number!r}," for number in numbers), "    ),"]
+    return "\n".join([*lines, "}"])
+
+
+def main() -> None:
+    """Fit all and write them down."""
+    only_errors = "--errors" in sys.argv
+    parts = [
+        '"""The coefficients of vector_math: fitted and written by scripts/fit_polynomials.py."""'
+    ]
+    for fit in FITS:
+        rows = {}
+        for kind in fit.degrees:
+            rows[kind], error = rounded_fit(fit, kind)
+            print(f"{fit.name} {kind} {len(rows[kind]) - 1} 2^{float(mp.log(error, 2)):.1f}")
+        parts.append(written(fit.name, fit.words, rows))
+    for name, words, number, count in (
+        ("LN2", "ln 2, in pieces", mp.log(2), 2),
+        ("HALF_PI", "π/2, in pieces", mp.pi / 2, 4),
+    ):
+        parts.append(written(name, words, {kind: pieces(number, kind, count) for kind in KINDS}))
+    if not only_errors:
+        TARGET.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Whole descents compiled to machine code, many runs to an instruction."""

@@ -1,0 +1,166 @@
+"""Loops, branches and memory of a program that is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from downslope.engines.fused.values import KINDS, Emitter, Slot, Value
+
+I32, I64 = ir.IntType(32), ir.IntType(64)
+Array = np.ndarray[Any, np.dtype[np.object_]]
+
+
+class Variable:
+    """A number that changes, made in the function's first block; a register once optimised."""
+
+    def __init__(self, emit: Emitter, kind: str, uniform: bool) -> None:
+        self.emit, self.kind, self.uniform = emit, kind, uniform
+        with emit.builder.goto_entry_block():
+            self.pointer = emit.builder.alloca(emit.type_of(kind, uniform))
+
+    def get(self) -> Value:
+        """Its value now."""
+        made = self.emit.builder.load(self.pointer)
+        return Value(self.emit, self.kind, self.uniform, made)
+
+    def set(self, value: Value) -> None:
+        """Give it another."""
+        made = value.to(self.kind)
+        self.emit.builder.store(made.ir if self.uniform else made.vector, self.pointer)
+
+
+def integer(emit: Emitter, number: int) -> Value:
+    """A whole number, as a constant."""
+    return emit.number(number, "i64")
+
+
+def at(emit: Emitter, base: ir.Value, kind: str, offset: Value | int, width: int = 1) -> ir.Value:
+    """The address `offset` places of `width` numbers after `base`, an i64."""
+    size = np.dtype({"f32": "f4", "f64": "f8", "i1": "i1", "i8": "i1", "i32": "i4", "i64": "i8"}[kind])
+    if isinstance(offset, int):
+        offset = integer(emit, offset)
+    distance = offset * (size.itemsize * width)
+    return emit.builder.gep(base, [distance.ir], source_etype=ir.IntType(8))
+
+
+def pointer(emit: Emitter, address: Value) -> ir.Value:
+    """An address as a pointer to bytes."""
+    return emit.builder.inttoptr(address.ir, ir.IntType(8).as_pointer())
+
+
+@contextmanager
+def loop(emit: Emitter, start: Value, stop: Value, step: int = 1) -> Iterator[Value]:
+    """``for i in range(start, stop, step)``."""
+    builder = emit.builder
+    before = builder.block
+    head = builder.append_basic_block("loop")
+    body = builder.append_basic_block("body")
+    end = builder.append_basic_block("end")
+    first, last = start.ir, stop.ir
+    builder.branch(head)
+    builder.position_at_end(head)
+    index = builder.phi(I64)
+    index.add_incoming(first, before)
+    builder.cbranch(builder.icmp_signed("<", index, last), body, end)
+    builder.position_at_end(body)
+    number = Value(emit, "i64", True, index)
+    yield number
+    following = (number + step).ir
+    index.add_incoming(following, builder.block)
+    builder.branch(head)
+    builder.position_at_end(end)
+
+
+@contextmanager
+def when(emit: Emitter, condition: Value) -> Iterator[None]:
+    """``if condition:`` (uniform)."""
+    with emit.builder.if_then(condition.ir):
+        yield
+
+
+def any_lane(condition: Value) -> Value:
+    """Whether an i1 holds in any lane."""
+    if condition.uniform:
+        return condition
+    emit = condition.emit
+    name = f"llvm.vector.reduce.or.v{emit.lanes}i1"
+    declared = emit.module.globals.get(name)
+    if declared is None:
+        declared = ir.Function(emit.module, ir.FunctionType(KINDS["i1"], [condition.ir.type]), name)
+    return Value(emit, "i1", True, emit.builder.call(declared, [condition.ir]))
+
+
+def summed(value: Value) -> Value:
+    """The sum over the lanes, by halves; a uniform number is as it is."""
+    if value.uniform:
+        return value
+    emit, made, lanes = value.emit, value.ir, value.emit.lanes
+    builder = emit.builder
+    add = builder.fadd if value.kind in ("f32", "f64") else builder.add
+    while lanes > 1:
+        lanes //= 2
+        halves = [
+            builder.shuffle_vector(made, made, ir.Constant(ir.VectorType(I32, lanes), list(range(a, a + lanes))))
+            for a in (0, lanes)
+        ]
+        made = add(*halves)
+    scalar = builder.extract_element(made, ir.Constant(I32, 0))
+    return Value(emit, value.kind, True, scalar)
+
+
+class Bank:
+    """Numbers side by side in memory, or in variables: a run's parameters, say."""
+
+    def __init__(
+        self,
+        emit: Emitter,
+        kind: str,
+        uniform: bool,
+        size: int,
+        base: ir.Value | None = None,
+    ) -> None:
+        self.emit, self.kind, self.uniform, self.size = emit, kind, uniform, size
+        self.width = 1 if uniform else emit.lanes
+        self.base = base
+        self.variables = [] if base is not None else [Variable(emit, kind, uniform) for _ in range(size)]
+
+    def pointer(self, place: int | Value) -> ir.Value:
+        """Where a number is."""
+        if self.base is None:
+            assert isinstance(place, int)
+            return self.variables[place].pointer
+        return at(self.emit, self.base, self.kind, place, self.width)
+
+    def slot(self, place: int | Value) -> Slot:
+        """A number, loaded wherever it is used."""
+        return Slot(self.emit, self.kind, self.uniform, self.pointer(place))
+
+    def get(self, place: int | Value) -> Value:
+        """A number, loaded now."""
+        return self.slot(place).held()
+
+    def set(self, place: int | Value, value: Value) -> None:
+        """Put a number there."""
+        self.emit.store(value.to(self.kind), self.pointer(place), self.uniform)
+
+    def arrays(self, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+        """The numbers as tensors of these shapes, one after another."""
+        made, start = [], 0
+        for shape in shapes:
+            size = prod(shape)
+            flat = np.empty(size, dtype=object)
+            flat[:] = [self.slot(place) for place in range(start, start + size)]
+            made.append(flat.reshape(shape))
+            start += size
+        return made
+
+    def copy_from(self, other: Bank) -> None:
+        """All numbers of another bank."""
+        for place in range(self.size):
+            self.set(place, other.get(place))

@@ -1,0 +1,258 @@
+"""A problem's loss and gradients as graphs of a few samples, if its samples can be taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.func import functional_call, grad_and_value
+
+from downslope.data import Rows, tensors
+from downslope.engines.fused.lower import OPERATIONS, operation_name
+from downslope.engines.fused.trace import Traced, trace
+from downslope.engines.fused.values import UnknownOperationError
+from downslope.engines.layout import Layout
+from downslope.engines.program import in_words, model_buffers, used_parameters
+from downslope.engines.work import Handwritten, handwritten_call
+from downslope.objective import MODEL_PREFIX, Objective
+from downslope.problem import Problem
+from downslope.randomness import borrowed
+
+MOST_OPERATIONS = 40_000
+"""Operations for the samples worked on together, above which straight-line code would not pay."""
+
+_TOLERANCE = 1e-9
+
+
+class NotFusedError(Exception):
+    """There can be no such program; the message is the reason."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A problem as graphs.
+
+    Attributes:
+        layout: the parameters that the loss depends on.
+        constants: names of parameters that are not descended, and of buffers.
+        mean: whether a batch's loss is the mean of its samples' (else their sum).
+        train, evaluate: by the number of samples: their summed gradients and loss, or the loss
+            alone in evaluation mode.
+    """
+
+    layout: Layout
+    constants: tuple[str, ...]
+    mean: bool
+    train: dict[int, Traced]
+    evaluate: dict[int, Traced]
+
+    def operations(self, samples: int) -> int:
+        """How many elementary operations a pass over so many samples takes."""
+        return sum(_size(node) for node in self.train[samples].graph.nodes)
+
+
+def source_of(problem: Problem, gradient: Handwritten | None, samples: Sequence[int]) -> Source:
+    """Trace a problem for each of these numbers of samples at a time.
+
+    Raises:
+        NotFusedError: if its samples cannot be taken apart, or an operation is not known.
+    """
+    used = used_parameters(problem)
+    layout = Layout({n: s for n, s in problem.shapes.items() if n in used})
+    others = [n for n, _ in problem.template.named_parameters()]
+    others += [n for n, _ in model_buffers(problem)]
+    names = [n.removeprefix(MODEL_PREFIX) for n in others]
+    constants = tuple(n for n in names if n not in layout.shapes)
+    try:
+        mean = _is_mean(problem, gradient, tuple(layout.shapes))
+        maker = _Maker(problem, gradient, layout, constants, mean)
+        counts = samples if problem.train is not None else [1]
+        train = {count: maker.trained(count) for count in counts}
+        evaluate = {count: maker.evaluated(count) for count in counts}
+    except NotFusedError:
+        raise
+    except Exception as error:  # torch raises many kinds here; all mean the same to a caller
+        raise NotFusedError(f"the model cannot be traced ({in_words(error)})") from error
+    for traced in (*train.values(), *evaluate.values()):
+        _check_operations(traced)
+    return Source(layout, constants, mean, train, evaluate)
+
+
+class _Maker:
+    """Traces the passes of a problem."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        gradient: Handwritten | None,
+        layout: Layout,
+        constants: tuple[str, ...],
+        mean: bool,
+    ) -> None:
+        self.problem, self.gradient, self.mean = problem, gradient, mean
+        self.layout, self.constants = layout, constants
+        template = problem.template
+        named = {**dict(template.named_parameters()), **dict(template.named_buffers())}
+        self.values = [
+            named[MODEL_PREFIX + name].detach() for name in (*layout.shapes, *constants)
+        ]
+
+    def trained(self, samples: int) -> Traced:
+        """Gradients and loss, summed over the samples."""
+        objective, count = self.problem.fresh(0), len(self.layout.shapes)
+        names = tuple(self.layout.shapes)
+
+        def passed(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
+            rest = values[count:]
+
+            def loss(parameters: dict[str, Tensor]) -> Tensor:
+                return self._total(objective, [*parameters.values(), *rest], data)
+
+            parameters = dict(zip(names, values[:count], strict=True))
+            if self.gradient is None:
+                gradients, value = grad_and_value(loss)(parameters)
+            else:
+                times = samples if self.mean and data else 1
+                made = handwritten_call(self.gradient, parameters, data)
+                gradients = {name: times * made[name] for name in names}
+                value = loss(parameters)
+            return [*(gradients[name] for name in names), value]
+
+        return trace(passed, (self.values, self._rows(samples)))
+
+    def evaluated(self, samples: int) -> Traced:
+        """The loss alone, in evaluation mode."""
+        objective = self.problem.fresh(0).eval()
+
+        def passed(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
+            return [self._total(objective, values, data)]
+
+        return trace(passed, (self.values, self._rows(samples)))
+
+    def _total(self, objective: Objective, values: list[Tensor], data: list[Tensor]) -> Tensor:
+        names = [MODEL_PREFIX + n for n in (*self.layout.shapes, *self.constants)]
+        named = dict(zip(names, values, strict=True))
+        loss: Tensor = functional_call(objective, named, tuple(data))
+        return loss * len(data[0]) if self.mean and data else loss
+
+    def _rows(self, samples: int) -> list[Tensor]:
+        rows = self.problem.train
+        if rows is None:
+            return []
+        chosen = torch.arange(samples) % len(rows)
+        return [t.clone() for t in tensors(rows[chosen])]
+
+
+def _is_mean(problem: Problem, gradient: Handwritten | None, names: tuple[str, ...]) -> bool:
+    """Whether a batch's gradient is the mean of its samples' gradients; or (False) their sum.
+
+    Tried in double precision at several points. The gradient is compared, not the loss, which may
+    be equal by symmetry at a start.
+
+    Raises:
+        NotFusedError: if it is neither.
+    """
+    if problem.train is None:
+        return False
+    exact = problem.to(dtype=torch.float64)
+    assert exact.train is not None
+    objective = exact.fresh(0)
+    named = dict(objective.named_parameters())
+    parameters = {n: named[MODEL_PREFIX + n] for n in names}
+    generator = torch.Generator().manual_seed(0)
+    answers = set()
+    for scale in (0.0, 0.01, 0.3):
+        for p in parameters.values():
+            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            p.data.add_(scale * noise.to(p.dtype))
+        for count in (2, 5):
+            chosen = torch.randperm(len(exact.train), generator=generator)[:count]
+            rows = exact.train[chosen.sort().values]
+            if len(rows) > 1:
+                answers.add(_joined(objective, rows, gradient, parameters))
+    answers.discard(None)
+    if answers in ({"mean"}, {"sum"}):
+        return answers == {"mean"}
+    if len(exact.train) == 1:
+        return True
+    if not answers:
+        raise NotFusedError("no gradient near the start is finite")
+    raise NotFusedError("the loss couples the samples of a batch")
+
+
+def _joined(
+    objective: Objective,
+    rows: Rows,
+    gradient: Handwritten | None,
+    parameters: dict[str, Tensor],
+) -> str | None:
+    """How the rows' gradients make the batch's: "mean", "sum" or "other"; None if not finite."""
+    before = {name: b.clone() for name, b in objective.named_buffers()}
+    with borrowed(next(iter(parameters.values())).device):
+        whole = _gradient(objective, rows, gradient, parameters)
+        try:
+            each = [
+                _gradient(objective, rows[i : i + 1], gradient, parameters)
+                for i in range(len(rows))
+            ]
+        except Exception as error:
+            said = " ".join(str(error).split())[:150]
+            raise NotFusedError(f"a single sample cannot be a batch ({said})") from error
+    after = dict(objective.named_buffers())
+    if any(not torch.equal(before[name], after[name]) for name in before):
+        raise NotFusedError("a layer gathers statistics while it is trained")
+    total = torch.stack(each).sum(0)
+    if not torch.isfinite(total).all() or not torch.isfinite(whole).all():
+        return None
+    size = torch.stack(each).abs().sum()
+    if (whole - total / len(rows)).abs().sum() <= _TOLERANCE * size:
+        return "mean"
+    return "sum" if (whole - total).abs().sum() <= _TOLERANCE * size else "other"
+
+
+def _gradient(
+    objective: Objective,
+    rows: Rows,
+    gradient: Handwritten | None,
+    parameters: dict[str, Tensor],
+) -> Tensor:
+    data = [t.clone() for t in tensors(rows)]
+    if gradient is not None:
+        detached = {name: p.detach() for name, p in parameters.items()}
+        named = handwritten_call(gradient, detached, data)
+        return torch.cat([named[name].flatten() for name in parameters])
+    with torch.enable_grad():
+        loss = objective(*data)
+    made = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    pairs = zip(made, parameters.values(), strict=True)
+    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
+
+
+def _check_operations(traced: Traced) -> None:
+    for node in traced.graph.nodes:
+        if node.op == "call_function" and operation_name(node.target) not in OPERATIONS:
+            name = operation_name(node.target).split(".")[1]
+            raise NotFusedError(f"torch's operation {name!r} is not compiled")
+
+
+def _size(node: Any) -> int:
+    """Elementary operations of a node: the numbers it makes, times the products in each."""
+    meta = node.meta.get("val")
+    if node.op != "call_function" or not isinstance(meta, Tensor):
+        return 0
+    name = operation_name(node.target).split(".")[1]
+    if name in ("mm", "bmm"):
+        return meta.numel() * int(node.args[0].meta["val"].shape[-1])
+    if name == "convolution":
+        return meta.numel() * int(np.prod(node.args[1].meta["val"].shape[1:]))
+    if name in ("gather", "scatter", "index", "index_put", "scatter_add"):
+        return meta.numel() * int(node.args[0].meta["val"].shape[0])
+    free = ("view", "broadcast", "transpose", "reshape", "collapse", "split", "expand", "squeeze")
+    return 0 if any(part in name for part in free) else meta.numel()
+
+

@@ -1,0 +1,94 @@
+"""Rows of data as Values: broadcast to all runs, or side by side for a single one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from downslope.engines.fused.blocks import I32, I64, at
+from downslope.engines.fused.spec import Spec
+from downslope.engines.fused.values import Emitter, Slot, Value
+
+Array = np.ndarray[Any, np.dtype[np.object_]]
+Place = Value | list[Value]
+
+
+class Rows:
+    """The rows of x and y in memory.
+
+    Where runs lie across a vector, a row's numbers stand together; where samples do, a column's.
+
+    Attributes:
+        bases: where x and y start.
+        stride: rows there is room for in a column.
+    """
+
+    def __init__(
+        self, emit: Emitter, spec: Spec, bases: tuple[ir.Value, ...], stride: Value
+    ) -> None:
+        self.emit, self.spec, self.bases, self.stride = emit, spec, bases, stride
+
+    def arrays(self, chosen: Sequence[Place]) -> list[Array]:
+        """x and y of these rows, stacked; (rows, ...) each.
+
+        A row is one number for all lanes, a number a lane, or a few that share the lanes out.
+        """
+        made = []
+        for base, shape, kind in zip(
+            self.bases, self.spec.data.shapes, self.spec.data.kinds, strict=True
+        ):
+            size = prod(shape)
+            flat = np.empty((len(chosen), size), dtype=object)
+            for place, row in enumerate(chosen):
+                flat[place] = [self._number(base, kind, row, column, size) for column in range(size)]
+            made.append(flat.reshape(len(chosen), *shape))
+        return made
+
+    def _number(self, base: ir.Value, kind: str, row: Place, column: int, size: int) -> Value:
+        emit = self.emit
+        if isinstance(row, list):
+            offsets = [each * size + column for each in row]
+            return spread(emit, [emit.load(at(emit, base, kind, o), kind, True) for o in offsets])
+        if self.spec.across == "samples":
+            offset = self.stride * column + row
+            if row.uniform:  # the first of rows side by side
+                return emit.load(at(emit, base, kind, offset), kind, False)
+            return gathered(emit, base, kind, offset)
+        offset = row * size + column
+        if row.uniform:
+            return Slot(emit, kind, True, at(emit, base, kind, offset))
+        return gathered(emit, base, kind, offset)
+
+
+def gathered(emit: Emitter, base: ir.Value, kind: str, offset: Value) -> Value:
+    """Numbers from a place a lane."""
+    builder, lanes = emit.builder, emit.lanes
+    target = emit.type_of(kind, False)
+    size = {"f32": 4, "f64": 8, "i64": 8, "i32": 4}[kind]
+    places = builder.ptrtoint(base, I64)
+    addresses = offset * size + Value(emit, "i64", True, places)
+    pointers = builder.inttoptr(addresses.vector, ir.VectorType(ir.IntType(8).as_pointer(), lanes))
+    name = f"llvm.masked.gather.v{lanes}{kind}.v{lanes}p0"
+    declared = emit.module.globals.get(name)
+    ones = emit.number(True, "i1").vector
+    if declared is None:
+        taken = ir.FunctionType(target, [pointers.type, I32, ones.type, target])
+        declared = ir.Function(emit.module, taken, name)
+    none = ir.Constant(target, ir.Undefined)
+    made = builder.call(declared, [pointers, ir.Constant(I32, size), ones, none])
+    return Value(emit, kind, False, made)
+
+
+def spread(emit: Emitter, numbers: list[Value]) -> Value:
+    """A few numbers, each in an equal share of the lanes."""
+    builder, few, lanes = emit.builder, len(numbers), emit.lanes
+    vector = ir.Constant(ir.VectorType(numbers[0].ir.type, few), ir.Undefined)
+    for place, number in enumerate(numbers):
+        vector = builder.insert_element(vector, number.ir, ir.Constant(I32, place))
+    mask = [lane * few // lanes for lane in range(lanes)]
+    made = builder.shuffle_vector(vector, vector, ir.Constant(ir.VectorType(I32, lanes), mask))
+    return Value(emit, numbers[0].kind, False, made)

@@ -1,0 +1,247 @@
+"""A work's runs carried out by its compiled program, on as many threads as torch may use."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from downslope.engines.fused.frame import packed
+from downslope.engines.fused.kernel import KERNEL, ORDERS
+from downslope.engines.fused.prepare import Program, program_for, source
+from downslope.engines.fused.tiles import (
+    Tiling,
+    data_arrays,
+    orders_needed,
+    room,
+    state_arrays,
+    tiling,
+)
+from downslope.engines.layout import Hyper
+from downslope.engines.work import Outcome, Status, Tick, Work
+
+_LOOK = 0.05
+"""Seconds between looks at how far the program is."""
+
+_ORDERS_BYTES = 2**26
+"""Memory for orders of samples at a time."""
+
+
+def run(work: Work, tick: Tick, across: str = "runs") -> Outcome:
+    """Carry out all runs of `work`."""
+    with torch.no_grad():
+        return _Descent(work, tick, across).outcome()
+
+
+class _Descent:
+    """The arrays of one call."""
+
+    def __init__(self, work: Work, tick: Tick, across: str) -> None:
+        self.work, self.tick = work, tick
+        found = source(work)
+        self.hyper = Hyper(work, found.layout)
+        self.program, self.orders = prepared(work, self.hyper, across)
+        spec = self.program.spec
+        self.tiles = tiling(work, spec.width, spec.orders)
+        self.values: dict[str, Any] = {
+            **_counts(work),
+            **data_arrays(self.program, work.problem.train, ""),
+            **data_arrays(self.program, work.problem.validation, "validation_"),
+            **state_arrays(self.program, work, self.hyper, self.tiles),
+            **self._records(),
+        }
+        self.threads = max(1, min(torch.get_num_threads(), self.tiles.tiles))
+        size = 3 * self.program.layout.size * spec.lanes * (4 if spec.kind == "f32" else 8)
+        size = 0 if spec.registers else -(-size // 4096) * 4096
+        self.values |= {
+            "tiles": self.tiles.tiles,
+            "scratch": room((max(size * self.threads, 1),), np.uint8),
+            "scratch_size": size,
+            "progress": np.zeros(self.tiles.tiles, dtype=np.int64),
+            "stop": np.zeros(1, dtype=np.int64),
+            "next_tile": np.zeros(1, dtype=np.int64),
+        }
+
+    def _records(self) -> dict[str, Any]:
+        """Room for what is recorded, (tiles, places[, parameters], width), full of NaN."""
+        spec, work = self.program.spec, self.work
+        dtype = np.float32 if spec.kind == "f32" else np.float64
+        records, updates = len(work.record_at), work.updates
+        sizes: dict[str, tuple[int, ...]] = {"loss": (records,)}
+        if spec.validation:
+            sizes["validation_loss"] = (records,)
+        if spec.keeps_batch_loss:
+            sizes["batch_loss"] = (updates,)
+        if spec.keeps_norm:
+            sizes["gradient_norm"] = (updates,)
+        if spec.keeps_path:
+            sizes["path"] = (records, self.program.layout.size)
+        tiles = self.tiles.tiles
+        return {
+            name: room((tiles, *size, spec.width), dtype, np.nan) for name, size in sizes.items()
+        }
+
+    def outcome(self) -> Outcome:
+        """Run the program to the end, and put together what it wrote."""
+        kernel = self.program.code.function(KERNEL, ctypes.c_void_p, ctypes.c_int64)
+        for first, last in self._segments():
+            self.values |= {
+                "first_update": first,
+                "last_update": last,
+                "first_record": int(np.searchsorted(self.work.record_at, first)),
+            }
+            self.values["next_tile"][0] = 0
+            frame = packed(self.values)
+            self._on_threads(
+                [lambda thread=t: kernel(frame.ctypes.data, thread) for t in range(self.threads)]
+            )
+        return self._put_together()
+
+    def _segments(self) -> Iterator[tuple[int, int]]:
+        """Updates to be done in one call: all, or as many as there is room for their orders."""
+        work, updates = self.work, self.work.updates
+        if not self.program.spec.orders or not updates:
+            yield 0, updates
+            return
+        seeds, rows = len(self.tiles.seeds), work.rows
+        epochs = -(-updates // work.updates_per_epoch)
+        each = max(1, min(epochs, _ORDERS_BYTES // (4 * seeds * rows)))
+        for first in range(0, epochs, each):
+            count = min(each, epochs - first)
+            self._make_orders(first, count)
+            last = min((first + count) * work.updates_per_epoch, updates)
+            yield first * work.updates_per_epoch, last
+
+    def _make_orders(self, first: int, count: int) -> None:
+        seeds, rows = self.tiles.seeds, self.work.rows
+        table = self.values.get("orders")
+        if table is None or table.shape[1] != count:
+            table = room((len(seeds), count, rows + 64), np.int32, 0)[:, :, :rows]
+            table = np.zeros((len(seeds), count, rows), dtype=np.int32)
+        self.values |= {
+            "orders": table,
+            "order_of": self.tiles.order_of,
+            "first_epoch": first,
+            "epochs": count,
+        }
+        make = self.program.code.function(
+            ORDERS, *[ctypes.c_void_p, *[ctypes.c_int64] * 5, ctypes.c_void_p]
+        )
+        kind = ("shuffle", "replacement").index(self.work.group.order)
+        parts = np.linspace(0, len(seeds), self.threads + 1).astype(int)
+
+        def part(start: int, stop: int) -> None:
+            if stop > start:
+                out = table[start:].ctypes.data
+                make(seeds[start:].ctypes.data, stop - start, first, count, rows, kind, out)
+
+        bounds = zip(parts[:-1], parts[1:], strict=True)
+        self._on_threads([lambda a=a, b=b: part(int(a), int(b)) for a, b in bounds])
+
+    def _on_threads(self, calls: list[Callable[[], Any]]) -> None:
+        """All calls at once. The program lets go of Python's lock; this thread looks on, so that
+        an interruption is noticed, which ends them."""
+        threads = [threading.Thread(target=call, daemon=True) for call in calls]
+        for thread in threads:
+            thread.start()
+        before, width = self.values["progress"].sum(), self.program.spec.width
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(_LOOK)
+                    now = self.values["progress"].sum()
+                    if now > before:
+                        self.tick(int((now - before) * width), 0)
+                        before = now
+        except BaseException:
+            self.values["stop"][0] = 1
+            for thread in threads:
+                thread.join()
+            raise
+
+    def _put_together(self) -> Outcome:
+        work, tiles, runs = self.work, self.tiles, len(self.work)
+        status, first_bad, steps_done, _ = (
+            tiles.gathered(self.values["whole"][:, k], runs) for k in range(4)
+        )
+        at = work.record_at
+        steps = np.where(at <= steps_done[:, None], at, -1)
+        layout, problem = self.program.layout, work.problem
+        final = tiles.gathered(self.values["numbers"], runs)
+        flat = torch.from_numpy(np.ascontiguousarray(final[:, : layout.size]))
+        parameters = layout.split(flat)
+        parts = np.cumsum([0, *(_size(problem, n) for n in self.program.constants)])
+        held = torch.from_numpy(np.ascontiguousarray(tiles.gathered(self.values["constants"], runs)))
+        constants = {
+            name: held[:, start:stop].reshape(runs, *_shape(problem, name))
+            for name, start, stop in zip(self.program.constants, parts[:-1], parts[1:], strict=True)
+        }
+        path = self.values.get("path")
+        kept = None
+        if path is not None:
+            rows = torch.from_numpy(np.ascontiguousarray(tiles.gathered(path, runs)))
+            pieces = layout.split(rows.flatten(0, 1))
+            kept = {n: p.unflatten(0, rows.shape[:2]) for n, p in pieces.items()}
+        return Outcome(
+            status=np.where(status == -1, 0, status).astype(np.int8),
+            first_bad_step=first_bad.astype(np.int64),
+            steps_done=steps_done.astype(np.int64),
+            steps=steps,
+            loss=self._kept("loss"),
+            validation_loss=self._kept("validation_loss"),
+            batch_loss=self._kept("batch_loss"),
+            gradient_norm=self._kept("gradient_norm"),
+            parameters={n: {**parameters, **constants}[n] for n in problem.names},
+            buffers={n: constants[n] for n in problem.others},
+            path=kept,
+        )
+
+    def _kept(self, name: str) -> NDArray[Any] | None:
+        values = self.values.get(name)
+        return None if values is None else self.tiles.gathered(values, len(self.work))
+
+
+def prepared(work: Work, hyper: Hyper, across: str) -> tuple[Program, int]:
+    """The program for a work, made once for each plan."""
+    width = 16 if across == "runs" else 1
+    orders = orders_needed(work, width)
+    program = program_for(work, hyper, across, orders, source(work))
+    return program, orders
+
+
+def _counts(work: Work) -> dict[str, Any]:
+    """Counts and bounds."""
+    options, per_epoch = work.options, work.updates_per_epoch
+    gap = {"epoch": per_epoch, "step": 1}.get(str(options.every), options.every)
+    judged = options.tolerance is not None or options.patience is not None
+    return {
+        "updates": work.updates,
+        "per_epoch": per_epoch,
+        "batch": work.rows if work.full else (work.group.batch_size or 1),
+        "rows": work.rows,
+        "records": len(work.record_at),
+        "gap": int(gap),
+        "every_loss": int("loss" in options.keep or judged),
+        "repeats": 1,
+        "divergence": float("inf") if options.divergence is None else float(options.divergence),
+        "tolerance": -1.0 if options.tolerance is None else float(options.tolerance),
+        "patience": 2**62 if options.patience is None else options.patience,
+    }
+
+
+def _shape(problem: Any, name: str) -> tuple[int, ...]:
+    template = problem.template.model
+    named = {**dict(template.named_parameters()), **dict(template.named_buffers())}
+    return tuple(named[name].shape)
+
+
+def _size(problem: Any, name: str) -> int:
+    return int(np.prod(_shape(problem, name)))
+
+

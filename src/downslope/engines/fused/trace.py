@@ -1,0 +1,118 @@
+"""Torch functions as short graphs of elementary operations.
+
+Everything is decomposed as far as torch knows how: what is left are sums, products, comparisons,
+elementary functions, products of matrices and views, some sixty operations in all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Graph, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+
+
+@dataclass(frozen=True, eq=False)
+class Traced:
+    """A graph of elementary operations.
+
+    Attributes:
+        graph: its placeholders are the inputs, in order; its output a list of tensors.
+        constants: tensors that it holds, by the name that its nodes use.
+        text: what it computes, the same for the same program in every process.
+    """
+
+    graph: Graph
+    constants: dict[str, Tensor]
+    text: str
+
+    def last_output(self) -> Traced:
+        """The same for the last output alone."""
+        graph = Graph()
+        copied: dict[Node, Node] = {}
+        made = graph.graph_copy(self.graph, copied)
+        assert isinstance(made, list | tuple)
+        graph.output([made[-1]])
+        graph.eliminate_dead_code()
+        used = {str(n.target) for n in graph.nodes if n.op == "get_attr"}
+        constants = {name: value for name, value in self.constants.items() if name in used}
+        return Traced(graph, constants, _text(graph, constants))
+
+
+def trace(function: Callable[..., Any], arguments: Sequence[Any]) -> Traced:
+    """`function` for arguments of these shapes; it must return a list of tensors.
+
+    Raises:
+        Exception: whatever torch raises where Python code asks for values.
+    """
+    module = make_fx(function, decomposition_table=_decompositions())(*arguments)
+    graph: Graph = module.graph
+    _merge(graph)
+    graph.eliminate_dead_code()
+    constants = {
+        str(node.target): getattr(module, str(node.target))
+        for node in graph.nodes
+        if node.op == "get_attr"
+    }
+    return Traced(graph, constants, _text(graph, constants))
+
+
+def _decompositions() -> Any:
+    from torch._decomp import decomposition_table
+
+    return decomposition_table
+
+
+def _merge(graph: Graph) -> None:
+    """Compute once what is written twice: backward passes repeat much of the forward pass."""
+    known: dict[Any, Node] = {}
+    for node in list(graph.nodes):
+        if node.op != "call_function" or "_(" in f"{node.target}(":
+            continue
+        if "empty" in str(node.target) or _written_to(node):
+            continue
+        key = (node.target, _hashable(node.args), _hashable(node.kwargs))
+        if key in known:
+            node.replace_all_uses_with(known[key])
+            graph.erase_node(node)
+        else:
+            known[key] = node
+
+
+def _written_to(node: Node) -> bool:
+    return any("copy_" in str(user.target) for user in node.users)
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return tuple((k, _hashable(v)) for k, v in sorted(value.items()))
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    # 1, 1.0 and True are equal in Python, and different numbers here.
+    return value if isinstance(value, Node) else (type(value).__name__, str(value))
+
+
+def _text(graph: Graph, constants: dict[str, Tensor]) -> str:
+    names: dict[Node, str] = {}
+    lines = []
+    for number, node in enumerate(graph.nodes):
+        names[node] = f"%{number}"
+        meta = node.meta.get("val")
+        shape = f"{meta.dtype}{tuple(meta.shape)}" if isinstance(meta, Tensor) else ""
+        target = str(node.target) if node.op in ("call_function", "get_attr") else ""
+        told = torch.fx.map_arg((node.args, node.kwargs), lambda n: _Name(names[n]))
+        lines.append(f"{node.op} {target} {told} {shape}")
+    for name, value in constants.items():
+        digest = hashlib.sha256(value.detach().contiguous().numpy().tobytes()).hexdigest()
+        lines.append(f"{name} {value.dtype}{tuple(value.shape)} {digest}")
+    return "\n".join(lines)
+
+
+class _Name(str):
+    def __repr__(self) -> str:
+        return str(self)

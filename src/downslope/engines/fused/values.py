@@ -1,0 +1,459 @@
+"""Numbers of a program that is being written: Python arithmetic on them emits LLVM instructions.
+
+A `Value` is one number a lane (a vector of `lanes` of them side by side), or a single number that
+all lanes share (`uniform`), such as a row of data or the number of the step. So
+
+    >>> from llvmlite import ir
+    >>> module = ir.Module()
+    >>> kind = ir.FunctionType(ir.VectorType(ir.FloatType(), 16), [ir.VectorType(ir.FloatType(), 16)])
+    >>> function = ir.Function(module, kind, "double_plus_one")
+    >>> emit = Emitter(ir.IRBuilder(function.append_basic_block()), lanes=16)
+    >>> x = emit.wrap(function.args[0])
+    >>> _ = emit.builder.ret((x * 2 + 1).ir)
+    >>> str(function).count("llvm.fma.v16f32")
+    1
+
+Products, and sums of them, are not emitted until something takes them: added to a number, each
+product is one fused multiply-add, whatever else uses it. What is emitted thus follows from the
+formula alone, and a lane's bits depend on nothing but that lane. (LLVM's own contraction would
+fuse depending on how often a product is used.) A square that is subtracted is left alone:
+x² − mean² must not come out below zero where plain rounding gives zero.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from llvmlite import ir
+
+Number: TypeAlias = "Value | float | int | bool"
+
+KINDS: dict[str, ir.Type] = {
+    "f32": ir.FloatType(),
+    "f64": ir.DoubleType(),
+    "i1": ir.IntType(1),
+    "i8": ir.IntType(8),
+    "i32": ir.IntType(32),
+    "i64": ir.IntType(64),
+}
+_NUMPY = {
+    "f32": np.float32,
+    "f64": np.float64,
+    "i1": np.bool_,
+    "i8": np.uint8,
+    "i32": np.int32,
+    "i64": np.int64,
+}
+_RANK = {"i1": 0, "i8": 1, "i32": 2, "i64": 3, "f32": 4, "f64": 5}
+FLOATS = ("f32", "f64")
+_LONG = 200
+_ORDERED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
+
+
+class UnknownOperationError(Exception):
+    """The graph holds an operation that is not known here; the message names it."""
+
+
+class Emitter:
+    """Where instructions go.
+
+    Attributes:
+        builder: llvmlite's; its position moves as blocks are opened.
+        lanes: how many numbers stand side by side in a vector.
+    """
+
+    def __init__(self, builder: ir.IRBuilder, lanes: int) -> None:
+        self.builder, self.lanes = builder, lanes
+        self.module: ir.Module = builder.function.module
+        self.never: tuple[ir.Value, ir.Block] | None = None
+        """A condition that is never met, and where it would lead: see `cut`."""
+
+    def cut(self) -> None:
+        """End the block here if it has grown long, by a branch that is never taken.
+
+        LLVM's time grows with the square of a block's length.
+        """
+        builder = self.builder
+        if self.never is not None and len(builder.block.instructions) > _LONG:
+            condition, target = self.never
+            following = builder.append_basic_block("more")
+            builder.cbranch(condition, target, following)
+            builder.position_at_end(following)
+
+    def type_of(self, kind: str, uniform: bool) -> ir.Type:
+        """The LLVM type of a kind of number."""
+        return KINDS[kind] if uniform else ir.VectorType(KINDS[kind], self.lanes)
+
+    def wrap(self, made: ir.Value) -> Value:
+        """An LLVM value as a Value."""
+        vector = isinstance(made.type, ir.VectorType)
+        element = made.type.element if vector else made.type
+        return Value(self, _kind_of(element), not vector, made)
+
+    def number(self, number: float | int | bool, kind: str) -> Value:
+        """A constant."""
+        with np.errstate(all="ignore"):
+            exact = _NUMPY[kind](number).item()
+        return Value(self, kind, True, ir.Constant(KINDS[kind], exact), exact)
+
+    def load(self, pointer: ir.Value, kind: str, uniform: bool, align: int | None = None) -> Value:
+        """What `pointer` points to."""
+        made_type = self.type_of(kind, uniform)
+        typed = self.builder.bitcast(pointer, made_type.as_pointer())
+        loaded = self.builder.load(typed, align=align or _size(kind))
+        return Value(self, kind, uniform, loaded)
+
+    def store(self, value: Value, pointer: ir.Value, uniform: bool, align: int | None = None) -> None:
+        """Put `value` where `pointer` points to."""
+        made = value.ir if uniform else value.vector
+        typed = self.builder.bitcast(pointer, made.type.as_pointer())
+        self.builder.store(made, typed, align=align or _size(value.kind))
+
+    def intrinsic(self, name: str, values: Sequence[Value]) -> Value:
+        """An LLVM intrinsic of operands of one kind, such as ``llvm.sqrt``."""
+        uniform = all(v.uniform for v in values)
+        made = [v.ir if uniform else v.vector for v in values]
+        kind = values[0].kind
+        full = f"{name}.{kind}" if uniform else f"{name}.v{self.lanes}{kind}"
+        declared = self.module.globals.get(full)
+        if declared is None:
+            taken = ir.FunctionType(made[0].type, [m.type for m in made])
+            declared = ir.Function(self.module, taken, full)
+        return Value(self, kind, uniform, self.builder.call(declared, made))
+
+
+class Value:
+    """One number a lane, or one for all lanes.
+
+    Attributes:
+        kind: "f32", "f64", "i1", "i8", "i32" or "i64".
+        uniform: whether all lanes share it.
+        constant: the number itself, where it is known beforehand.
+    """
+
+    __slots__ = ("_ir", "_vectors", "constant", "emit", "kind", "uniform")
+    __array_ufunc__ = None  # numpy's arrays of these must not take their operators over
+    __hash__ = object.__hash__
+
+    def __init__(
+        self,
+        emit: Emitter,
+        kind: str,
+        uniform: bool,
+        made: ir.Value | None,
+        constant: float | int | bool | None = None,
+    ) -> None:
+        self.emit, self.kind, self.uniform = emit, kind, uniform
+        self._ir, self.constant = made, constant
+        self._vectors: dict[int, ir.Value] = {}
+
+    # -- as LLVM sees it ------------------------------------------------------------------------
+
+    @property
+    def ir(self) -> ir.Value:
+        """The LLVM value: a scalar if uniform, else a vector."""
+        return self._ir
+
+    @property
+    def vector(self) -> ir.Value:
+        """The LLVM vector, with a uniform number in all of its lanes."""
+        if not self.uniform:
+            return self.ir
+        builder, lanes = self.emit.builder, self.emit.lanes
+        scalar = self.ir
+        vector_type = ir.VectorType(scalar.type, lanes)
+        if self.constant is not None:
+            return _Written(vector_type, f"splat ({scalar})")
+        place = id(builder.block)
+        if place not in self._vectors:
+            index = ir.Constant(ir.IntType(32), 0)
+            one = builder.insert_element(ir.Constant(vector_type, ir.Undefined), scalar, index)
+            self._vectors[place] = builder.shuffle_vector(
+                one, one, _Written(ir.VectorType(ir.IntType(32), lanes), "zeroinitializer")
+            )
+        return self._vectors[place]
+
+    # -- arithmetic -----------------------------------------------------------------------------
+
+    def __add__(self, other: Number) -> Value:
+        a, b = self._pair(other)
+        if a.constant is not None and b.constant is not None:
+            return a._folded(a.constant, b.constant, np.add)
+        if a.kind not in FLOATS:
+            return a._binary("add", b)
+        if isinstance(b, Sum):
+            return added(a, b.terms)
+        return added(b, a.terms) if isinstance(a, Sum) else a._binary("fadd", b)
+
+    def __sub__(self, other: Number) -> Value:
+        a, b = self._pair(other)
+        if a.constant is not None and b.constant is not None:
+            return a._folded(a.constant, b.constant, np.subtract)
+        if a.kind not in FLOATS:
+            return a._binary("sub", b)
+        if b.constant == 0:
+            return a
+        if isinstance(b, Sum) and not b.is_square:
+            return added(a, (-b).terms)
+        return added(-b, a.terms) if isinstance(a, Sum) else a._binary("fsub", b)
+
+    def __mul__(self, other: Number) -> Value:
+        a, b = self._pair(other)
+        if a.constant is not None and b.constant is not None:
+            return a._folded(a.constant, b.constant, np.multiply)
+        if a.kind not in FLOATS:
+            return a._binary("mul", b)
+        if b.constant == 1:
+            return a
+        if a.constant == 1:
+            return b
+        return Sum([(a, b)])
+
+    def __truediv__(self, other: Number) -> Value:
+        a, b = self._pair(other)
+        if a.constant is not None and b.constant is not None:
+            return a._folded(a.constant, b.constant, np.divide)
+        return a if b.constant == 1 else a._binary("fdiv", b)
+
+    def __neg__(self) -> Value:
+        if self.constant is not None:
+            return self.emit.number(-self.constant, self.kind)
+        if self.kind not in FLOATS:
+            return self.emit.number(0, self.kind) - self
+        return Value(self.emit, self.kind, self.uniform, self.emit.builder.fneg(self.ir))
+
+    def __radd__(self, other: Number) -> Value:
+        return self._like(other) + self
+
+    def __rsub__(self, other: Number) -> Value:
+        return self._like(other) - self
+
+    def __rmul__(self, other: Number) -> Value:
+        return self._like(other) * self
+
+    def __rtruediv__(self, other: Number) -> Value:
+        return self._like(other) / self
+
+    # -- comparing, choosing and bits --------------------------------------------------------------
+
+    def compare(self, how: str, other: Number) -> Value:
+        """lt, le, gt, ge, eq (false for NaN) or ne (true for NaN)."""
+        a, b = self._pair(other)
+        builder = self.emit.builder
+        if a.kind == "i1":
+            a, b = a.to("i8"), b.to("i8")
+        x, y, uniform = a._operands(b)
+        if a.kind not in FLOATS:
+            signed = builder.icmp_unsigned if a.kind == "i8" else builder.icmp_signed
+            return Value(self.emit, "i1", uniform, signed(_ORDERED[how], x, y))
+        ask = builder.fcmp_unordered if how == "ne" else builder.fcmp_ordered
+        return Value(self.emit, "i1", uniform, ask(_ORDERED[how], x, y))
+
+    def __and__(self, other: Number) -> Value:
+        return self._binary("and_", self._like(other))
+
+    def __or__(self, other: Number) -> Value:
+        return self._binary("or_", self._like(other))
+
+    def __xor__(self, other: Number) -> Value:
+        return self._binary("xor", self._like(other))
+
+    def __invert__(self) -> Value:
+        ones = self.emit.number(1 if self.kind == "i1" else -1, self.kind)
+        return self._binary("xor", ones)
+
+    def __lshift__(self, other: Number) -> Value:
+        return self._binary("shl", self._like(other))
+
+    def __rshift__(self, other: Number) -> Value:
+        """Arithmetic: the sign is kept."""
+        return self._binary("ashr", self._like(other))
+
+    def shifted_right(self, other: Number) -> Value:
+        """Logical: zeros move in."""
+        return self._binary("lshr", self._like(other))
+
+    def bits(self) -> Value:
+        """A float's bits as an integer of the same width, or back."""
+        twin = {"f32": "i32", "f64": "i64", "i32": "f32", "i64": "f64"}[self.kind]
+        made = self.emit.builder.bitcast(self.ir, self.emit.type_of(twin, self.uniform))
+        return Value(self.emit, twin, self.uniform, made)
+
+    def to(self, kind: str) -> Value:
+        """The same number in another kind; floats are cut towards zero, and bounded, as integers."""
+        if kind == self.kind:
+            return self
+        if self.constant is not None:
+            return self.emit.number(self.constant, kind)
+        if kind == "i1":
+            return self.compare("ne", 0)
+        builder, target = self.emit.builder, self.emit.type_of(kind, self.uniform)
+        if self.kind in FLOATS and kind in FLOATS:
+            made = (builder.fpext if kind == "f64" else builder.fptrunc)(self.ir, target)
+        elif self.kind in FLOATS:
+            return self._saturated(kind)
+        elif kind in FLOATS:
+            unsigned = self.kind in ("i1", "i8")
+            made = (builder.uitofp if unsigned else builder.sitofp)(self.ir, target)
+        elif _RANK[kind] < _RANK[self.kind]:
+            made = builder.trunc(self.ir, target)
+        else:
+            unsigned = self.kind in ("i1", "i8")
+            made = (builder.zext if unsigned else builder.sext)(self.ir, target)
+        return Value(self.emit, kind, self.uniform, made)
+
+    def _saturated(self, kind: str) -> Value:
+        lanes = "" if self.uniform else f"v{self.emit.lanes}"
+        name = f"llvm.fptosi.sat.{lanes}{kind}.{lanes}{self.kind}"
+        target = self.emit.type_of(kind, self.uniform)
+        declared = self.emit.module.globals.get(name)
+        if declared is None:
+            taken = ir.FunctionType(target, [self.ir.type])
+            declared = ir.Function(self.emit.module, taken, name)
+        made = self.emit.builder.call(declared, [self.ir])
+        return Value(self.emit, kind, self.uniform, made)
+
+    # -- inside -----------------------------------------------------------------------------------
+
+    def _like(self, other: Number) -> Value:
+        if isinstance(other, Value):
+            return other
+        kind = self.kind
+        if isinstance(other, float) and kind not in FLOATS:
+            raise TypeError(f"a {kind} meets the float {other!r}: convert it first")
+        return self.emit.number(other, kind)
+
+    def _pair(self, other: Number) -> tuple[Value, Value]:
+        other = self._like(other)
+        if self.kind == other.kind:
+            return self, other
+        kind = max(self.kind, other.kind, key=_RANK.__getitem__)
+        return self.to(kind), other.to(kind)
+
+    def _operands(self, other: Value) -> tuple[ir.Value, ir.Value, bool]:
+        if self.uniform and other.uniform:
+            return self.ir, other.ir, True
+        return self.vector, other.vector, False
+
+    def _binary(self, name: str, other: Value) -> Value:
+        a, b = self._pair(other)
+        x, y, uniform = a._operands(b)
+        return Value(self.emit, a.kind, uniform, getattr(self.emit.builder, name)(x, y))
+
+    def _folded(self, a: Any, b: Any, how: Callable[..., Any]) -> Value:
+        exact = _NUMPY[self.kind]
+        with np.errstate(all="ignore"):
+            return self.emit.number(how(exact(a), exact(b)).item(), self.kind)
+
+
+class Sum(Value):
+    """A sum of products and numbers, emitted when it is needed as a number of its own.
+
+    Attributes:
+        terms: pairs to be multiplied, or a number and None.
+    """
+
+    __slots__ = ("terms",)
+
+    def __init__(self, terms: Sequence[tuple[Value, Value | None]]) -> None:
+        first = terms[0][0]
+        uniform = all(v.uniform for term in terms for v in term if v is not None)
+        super().__init__(first.emit, first.kind, uniform, None)
+        self.terms = tuple(terms)
+
+    @property
+    def ir(self) -> ir.Value:
+        """The LLVM value."""
+        if self._ir is None:
+            (left, right), *rest = self.terms
+            start = left
+            if right is not None:
+                x, y, uniform = left._operands(right)
+                product = self.emit.builder.fmul(x, y)
+                start = Value(self.emit, self.kind, uniform, product)
+            made = added(start, rest)
+            self._ir = made.ir if self.uniform else made.vector
+        return self._ir
+
+    @property
+    def is_square(self) -> bool:
+        """Whether it is one number times itself."""
+        return len(self.terms) == 1 and self.terms[0][0] is self.terms[0][1]
+
+    def __neg__(self) -> Value:
+        return Sum([(-left, right) for left, right in self.terms])
+
+
+class Slot(Value):
+    """A number in memory, loaded wherever it is used."""
+
+    __slots__ = ("pointer",)
+
+    def __init__(self, emit: Emitter, kind: str, uniform: bool, pointer: ir.Value) -> None:
+        super().__init__(emit, kind, uniform, None)
+        self.pointer = pointer
+
+    @property
+    def ir(self) -> ir.Value:
+        """The LLVM value, loaded anew."""
+        return self.emit.load(self.pointer, self.kind, self.uniform).ir
+
+    @property
+    def vector(self) -> ir.Value:
+        """The LLVM vector, loaded anew."""
+        return self.held().vector
+
+    def held(self) -> Value:
+        """The number, loaded once."""
+        return self.emit.load(self.pointer, self.kind, self.uniform)
+
+
+def added(start: Value, terms: Sequence[tuple[Value, Value | None]]) -> Value:
+    """start + the terms, one after another."""
+    for left, right in terms:
+        start = start._binary("fadd", left) if right is None else fma(left, right, start)
+    return start
+
+
+def fma(a: Value, b: Value, c: Value) -> Value:
+    """a × b + c, rounded once."""
+    return a.emit.intrinsic("llvm.fma", [a, b, c])
+
+
+def where(condition: Value, a: Value, b: Value) -> Value:
+    """a where `condition` (i1) holds, else b."""
+    a, b = a._pair(b)
+    if condition.constant is not None:
+        return a if condition.constant else b
+    builder = a.emit.builder
+    if condition.uniform and a.uniform and b.uniform:
+        return Value(a.emit, a.kind, True, builder.select(condition.ir, a.ir, b.ir))
+    # A condition that all lanes share chooses between whole vectors.
+    made = builder.select(condition.ir, a.vector, b.vector)
+    return Value(a.emit, a.kind, False, made)
+
+
+class _Written(ir.FormattedConstant):
+    """A constant vector in LLVM's short form, which llvmlite would write out lane by lane."""
+
+    def __init__(self, vector: ir.VectorType, text: str) -> None:
+        super().__init__(vector, text)
+        self.constant = ()  # what llvmlite looks at lane by lane
+        self.text = text
+
+    def _to_string(self) -> str:
+        return f"{self.type} {self.text}"
+
+    def _get_reference(self) -> str:
+        return self.text
+
+
+def _kind_of(element: ir.Type) -> str:
+    return next(kind for kind, known in KINDS.items() if known == element)
+
+
+def _size(kind: str) -> int:
+    return struct.calcsize({"f32": "f", "f64": "d", "i1": "b", "i8": "b", "i32": "i", "i64": "q"}[kind])
