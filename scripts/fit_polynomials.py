@@ -53,13 +53,17 @@ def both(low: Any, high: Any) -> dict[str, tuple[Any, Any]]:
     return {"f32": (low, high), "f64": (low, high)}
 
 
+# The exponent of the largest float, three of its fractions and what nearness to a multiple of π/2
+# costs.
+TWO_OVER_PI_BITS = 1280
 # Small margins, because an argument may be rounded to the wrong side of an interval's end.
 HALF_LN2 = mp.log(2) / 2 * mp.mpf("1.002")
-EIGHTH_TURN = (mp.pi / 4) ** 2 * mp.mpf("1.01")
+EIGHTH_TURN = (mp.pi / 4) ** 2 * mp.mpf("1.03")
 THIRD = mp.mpf(1) / 3 + mp.mpf("1e-7")
 # erf: where its two polynomials meet, and from where it is 1 when rounded.
-ERF_ENDS = {"f32": (mp.mpf("0.875"), mp.mpf("3.9375")), "f64": (mp.mpf("1.25"), mp.mpf("5.9375"))}
+ERF_ENDS = {"f32": (mp.mpf(1), mp.mpf("3.9375")), "f64": (mp.mpf("1.25"), mp.mpf("5.9375"))}
 ERF_ROOT = {"f32": 4, "f64": 16}
+ERFC_END = {"f32": 10.25, "f64": 27.5}
 
 
 def _root(of: Function) -> Function:
@@ -119,8 +123,8 @@ FITS = [
     ),
     *(
         Fit(
-            f"ERFC_ROOT_{kind.upper()}",
-            f"erfc(x)^(1/{ERF_ROOT[kind]}) of x less the middle of the interval, for large x",
+            "ERFC_ROOT",
+            "a root of erfc(x), of x less the middle of the interval, for large x",
             *_erfc_root(kind),
             {kind: (-_half_width(kind), _half_width(kind))},
             {kind: degree},
@@ -132,7 +136,7 @@ FITS = [
         "erfc(x) exp(x²) (1 + 2x) of (x − 4) / (x + 4), x ≥ 0",
         _scaled_erfc,
         lambda q: 1 / _scaled_erfc(q),
-        {"f32": (mp.mpf(-1), mp.mpf("0.434")), "f64": (mp.mpf(-1), mp.mpf("0.745"))},
+        {kind: (mp.mpf(-1), mp.mpf(end - 4) / (end + 4)) for kind, end in ERFC_END.items()},
         {"f32": 10, "f64": 24},
     ),
     Fit(
@@ -256,25 +260,44 @@ def written(name: str, words: str, rows: dict[str, list[float]]) -> str:
     return "\n".join([*lines, "}"])
 
 
+def written_two_over_pi() -> str:
+    """2/π as an integer, of as many bits as the largest number's reduction needs."""
+    with mp.workprec(TWO_OVER_PI_BITS + 20):
+        digits = f"{int(mp.floor(mp.ldexp(2 / mp.pi, TWO_OVER_PI_BITS))):x}"
+    lines = [f'    "{digits[k : k + 80]}"' for k in range(0, len(digits), 80)]
+    words = f"# 2/π, times 2^{TWO_OVER_PI_BITS}"
+    return "\n".join([words, "TWO_OVER_PI = int(", *lines, '    "",', "    16,", ")"])
+
+
 def main() -> None:
     """Fit all and write them down."""
-    only_errors = "--errors" in sys.argv
-    parts = [
-        '"""The coefficients of vector_math: fitted and written by scripts/fit_polynomials.py."""'
-    ]
+    tables: dict[str, tuple[str, dict[str, list[float]]]] = {}
     for fit in FITS:
-        rows = {}
         for kind in fit.degrees:
-            rows[kind], error = rounded_fit(fit, kind)
-            print(f"{fit.name} {kind} {len(rows[kind]) - 1} 2^{float(mp.log(error, 2)):.1f}")
-        parts.append(written(fit.name, fit.words, rows))
+            made, error = rounded_fit(fit, kind)
+            tables.setdefault(fit.name, (fit.words, {}))[1][kind] = made
+            print(f"{fit.name} {kind}: degree {len(made) - 1}, 2^{float(mp.log(error, 2)):.1f}")
+    tables["ERF_ENDS"] = (
+        "where erf's polynomials meet, where it is 1 when rounded, and which root is taken",
+        {kind: [*map(float, ERF_ENDS[kind]), float(ERF_ROOT[kind])] for kind in KINDS},
+    )
+    tables["ERFC_END"] = (
+        "where erfc is 0 when rounded",
+        {kind: [float(end)] for kind, end in ERFC_END.items()},
+    )
     for name, words, number, count in (
         ("LN2", "ln 2, in pieces", mp.log(2), 2),
         ("HALF_PI", "π/2, in pieces", mp.pi / 2, 4),
     ):
-        parts.append(written(name, words, {kind: pieces(number, kind, count) for kind in KINDS}))
-    if not only_errors:
-        TARGET.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+        tables[name] = (words, {kind: pieces(number, kind, count) for kind in KINDS})
+    if "--errors" in sys.argv:
+        return
+    title = (
+        '"""The coefficients of vector_math: fitted and written by scripts/fit_polynomials.py."""'
+    )
+    parts = [written(name, words, rows) for name, (words, rows) in tables.items()]
+    parts.append(written_two_over_pi())
+    TARGET.write_text("\n\n".join([title, *parts]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -77,9 +77,10 @@ class Grid:
         if not all(isinstance(row, Mapping) for row in rows):
             raise InputError("Grid.of takes a dict a row")
         grid = cls(optimizer)
-        for row in rows:
+        given = dict.fromkeys(tuple(row) for row in rows)
+        for row in given:
             check_names(grid.optimizer, [n for n in row if n not in RUN_SETTINGS])
-        names = {frozenset(row) for row in rows}
+        names = {frozenset(row) for row in given}
         if len(names) > 1:
             differing = sorted(frozenset.union(*names) - frozenset.intersection(*names))
             raise InputError(

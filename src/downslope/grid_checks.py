@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from downslope.errors import OptimizerError
-from downslope.grid import RUN_SETTINGS, Grid, is_many, numbers_of
+from downslope.grid import RUN_SETTINGS, Grid, Values, is_many, numbers_of
 from downslope.optimizers import check_values, hyperparameters, is_number
 
 _TRIED = 2048
@@ -64,6 +64,10 @@ def _telling_rows(grid: Grid) -> list[Mapping[str, Any]]:
         return [{}]
     if len(rows) <= _TRIED:
         return list(rows)
+    columns = [Values(row[name] for row in rows).numbers for name in rows[0]]
+    if all(column is not None and not np.isnan(column).any() for column in columns):
+        ends = [end for c in columns if c is not None for end in (c.argmin(), c.argmax())]
+        return [rows[place] for place in dict.fromkeys(map(int, [*ends, 0]))]
     telling: dict[Any, Mapping[str, Any]] = {}
     for row in rows:
         switches = tuple((n, repr(v)) for n, v in row.items() if not is_number(v))

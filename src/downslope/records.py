@@ -18,6 +18,9 @@ from downslope.plan import Plan
 
 Numbers = NDArray[np.floating[Any]]
 
+_BLOCK = 8192
+"""Runs looked at together, so that their losses stay in the processor's cache."""
+
 _LAST = ("clip_norm", "start", "batch_size", "order", "seed", "engine")
 
 
@@ -33,9 +36,9 @@ def places(numbers: Sequence[NDArray[np.int64]]) -> list[Place]:
         return [
             slice(int(end) - len(part), int(end)) for part, end in zip(numbers, ends, strict=True)
         ]
-    rank = np.empty(len(joined), dtype=np.int64)
-    rank[np.argsort(joined)] = np.arange(len(joined))
-    return list(np.split(rank, ends[:-1]))
+    there = np.zeros(joined.max() + 1, dtype=bool)
+    there[joined] = True
+    return list(np.split(np.cumsum(there)[joined] - 1, ends[:-1]))
 
 
 def gathered(parts: Sequence[NDArray[Any]], rows: Sequence[Place]) -> NDArray[Any]:
@@ -139,25 +142,26 @@ def status_names(status: NDArray[np.int8]) -> pl.Series:
 def final_losses(losses: Numbers, steps: NDArray[np.int64], status: NDArray[np.int8]) -> Numbers:
     """The loss at each run's last record; NaN where it diverged."""
     final = losses[:, -1].copy()
-    ended = np.flatnonzero(steps[:, -1] < 0)
-    last = np.maximum((steps[ended] >= 0).sum(1) - 1, 0)
-    final[ended] = losses[ended, last]
-    final[status == Status.diverged] = np.nan
+    diverged = status == Status.diverged
+    short = np.flatnonzero((steps[:, -1] < 0) & ~diverged)
+    final[short] = losses[short, np.maximum((steps[short] >= 0).sum(1) - 1, 0)]
+    final[diverged] = np.nan
     return final
 
 
 def best_losses(losses: Numbers, sign: NDArray[np.float64]) -> Numbers:
     """The lowest finite recorded loss of each run (the highest where sign is -1), else NaN."""
-    turned = losses if (sign > 0).all() else losses * sign.astype(losses.dtype)[:, None]
-    best = _row_minimum(turned)
-    odd = np.flatnonzero(~np.isfinite(best))
-    best[odd] = _row_minimum(np.where(np.isfinite(turned[odd]), turned[odd], np.inf))
+    best = np.empty(len(losses), dtype=losses.dtype)
+    turns = bool((sign < 0).any())
+    for first in range(0, len(losses), _BLOCK):
+        rows = slice(first, first + _BLOCK)
+        some = losses[rows] * sign[rows, None].astype(losses.dtype) if turns else losses[rows]
+        finite = np.isfinite(some)
+        if not finite.all():
+            some = np.where(finite, some, np.inf)
+        # NumPy takes twice as long along short rows; torch must be able to write.
+        best[rows] = torch.from_numpy(np.require(some, requirements=["W"])).amin(1).numpy()
     return np.where(np.isfinite(best), sign * best, np.nan).astype(losses.dtype)
-
-
-def _row_minimum(values: Numbers) -> Numbers:
-    """The smallest of each row, NaN where there is one: torch goes along short rows fastest."""
-    return torch.from_numpy(np.require(values, requirements=["C", "W"])).amin(1).numpy()
 
 
 def equals(column: pl.Series, value: Any) -> NDArray[np.bool_]:

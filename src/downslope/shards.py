@@ -17,6 +17,7 @@ from downslope.engines.work import Outcome, Status
 from downslope.errors import StudyError
 from downslope.groups import Group
 from downslope.optimizers import hyperparameters, optimizer_by_name
+from downslope.records import status_names
 
 LISTS = ("steps", "loss", "validation_loss", "batch_loss", "gradient_norm")
 NAMED = ("parameters", "buffers", "path")
@@ -52,7 +53,7 @@ def shapes_of(description: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, 
 def frame_of(settings: pl.DataFrame, outcome: Outcome) -> pl.DataFrame:
     """A chunk as a table: settings, what happened, and records and parameters as lists."""
     columns: dict[str, pl.Series] = {
-        "status": pl.Series([Status(s).name for s in outcome.status]),
+        "status": status_names(outcome.status),
         "first_bad_step": pl.Series(outcome.first_bad_step).replace(-1, None),
         "steps_done": pl.Series(outcome.steps_done),
     }
@@ -88,9 +89,9 @@ def settings_of(frame: pl.DataFrame) -> pl.DataFrame:
 
 def outcome_of(frame: pl.DataFrame, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> Outcome:
     """The columns that say what happened."""
-    by_name = {s.name: n for n, s in ((s.value, s) for s in Status)}
+    codes = {known.name: known.value for known in Status}
     values: dict[str, Any] = {
-        "status": np.array([by_name[s] for s in frame["status"]], dtype=np.int8),
+        "status": frame["status"].replace_strict(codes, return_dtype=pl.Int8).to_numpy(),
         "first_bad_step": frame["first_bad_step"].fill_null(-1).to_numpy().astype(np.int64),
         "steps_done": frame["steps_done"].to_numpy(),
     }

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.fx import Node
 
 from downslope.engines.fused import products
-from downslope.engines.fused import vector_basics as basics
 from downslope.engines.fused import vector_math as vm
 from downslope.engines.fused.trace import Traced
 from downslope.engines.fused.values import (
@@ -224,14 +223,14 @@ def _convert(call: Call, a: Array, *_: Any, **__: Any) -> Array:
 
 
 UNARY: dict[str, Each] = {
-    "abs": basics.absolute,
+    "abs": vm.absolute,
     "acos": vm.acos,
     "acosh": vm.acosh,
     "asin": vm.asin,
     "asinh": vm.asinh,
     "atan": vm.atan,
     "atanh": vm.atanh,
-    "ceil": basics.ceil,
+    "ceil": vm.ceil,
     "cos": vm.cos,
     "cosh": vm.cosh,
     "erf": vm.erf,
@@ -239,23 +238,23 @@ UNARY: dict[str, Each] = {
     "exp": vm.exp,
     "exp2": vm.exp2,
     "expm1": vm.expm1,
-    "floor": basics.floor,
+    "floor": vm.floor,
     "log": vm.log,
     "log10": vm.log10,
     "log1p": vm.log1p,
     "log2": vm.log2,
     "neg": operator.neg,
     "reciprocal": lambda a: 1.0 / a,
-    "round": basics.round_half_even,
-    "rsqrt": basics.rsqrt,
+    "round": vm.round,
+    "rsqrt": vm.rsqrt,
     "sigmoid": vm.sigmoid,
-    "sign": basics.sign,
+    "sign": vm.sign,
     "sin": vm.sin,
     "sinh": vm.sinh,
-    "sqrt": basics.sqrt,
+    "sqrt": vm.sqrt,
     "tan": vm.tan,
     "tanh": vm.tanh,
-    "trunc": basics.trunc,
+    "trunc": vm.trunc,
 }
 BINARY: dict[str, Each] = {
     "add": operator.add,
@@ -263,13 +262,13 @@ BINARY: dict[str, Each] = {
     "bitwise_and": operator.and_,
     "bitwise_or": operator.or_,
     "bitwise_xor": operator.xor,
-    "copysign": basics.copysign,
+    "copysign": vm.copysign,
     "div": _divide,
     "fmod": vm.fmod,
-    "maximum": basics.maximum,
-    "minimum": basics.minimum,
+    "maximum": vm.maximum,
+    "minimum": vm.minimum,
     "mul": operator.mul,
-    "pow": vm.pow,
+    "pow": vm.power,
     "remainder": vm.remainder,
     "sub": operator.sub,
 }
@@ -506,8 +505,8 @@ def _scatter(
 GETITEM = "operator.getitem"
 
 OTHERS: dict[str, Callable[..., Any]] = {
-    "amax": _reduce(_fold(basics.maximum)),
-    "amin": _reduce(_fold(basics.minimum)),
+    "amax": _reduce(_fold(vm.maximum)),
+    "amin": _reduce(_fold(vm.minimum)),
     "any": _reduce(_fold(operator.or_)),
     "bitwise_not": lambda call, a: np.asarray(np.frompyfunc(operator.invert, 1, 1)(a), object),
     "bmm": lambda call, a, b: np.stack(

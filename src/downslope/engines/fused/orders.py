@@ -17,10 +17,11 @@ branches on it: a rejected draw swaps a place with itself, and the place is not 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from llvmlite import ir
+from llvmlite.ir import Block, Constant, IRBuilder, Value
 
 from downslope.sampling import Order
 
@@ -28,7 +29,8 @@ KINDS: Mapping[Order, int] = {"shuffle": 0, "replacement": 1}
 """The orders that are drawn, and the number that asks for each."""
 
 _I32, _I64, _I128 = ir.IntType(32), ir.IntType(64), ir.IntType(128)
-_WORDS, _DRAWS = 4, 8  # in a block
+_DRAWS = 8  # in a block
+_FLAGS = ir.IntType(_DRAWS)
 
 _ROUNDS = 10
 _MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
@@ -49,9 +51,7 @@ def define_orders(module: ir.Module) -> ir.Function:
     different seeds at the same time.
     """
     arguments = [_I64.as_pointer(), *[_I64] * 5, _I32.as_pointer()]
-    function = ir.Function(
-        module, ir.FunctionType(ir.VoidType(), arguments), "downslope_orders"
-    )
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), "downslope_orders")
     names = ("seeds", "seed_count", "first_epoch", "epochs", "rows", "kind", "out")
     for argument, name in zip(function.args, names, strict=True):
         argument.name = name
@@ -59,7 +59,7 @@ def define_orders(module: ir.Module) -> ir.Function:
 
     slots = function.append_basic_block("slots")
     start = function.append_basic_block("start")
-    builder = ir.IRBuilder(start)
+    builder = IRBuilder(start)
     shuffled = builder.icmp_signed("==", kind, _integer(KINDS["shuffle"]))
     with _counting(builder, seed_count) as s, _counting(builder, epochs) as e:
         seed = builder.load(builder.gep(seeds, [s]))
@@ -77,9 +77,7 @@ def define_orders(module: ir.Module) -> ir.Function:
     return function
 
 
-def _shuffle(
-    builder: ir.IRBuilder, seed: ir.Value, epoch: ir.Value, rows: ir.Value, order: ir.Value
-) -> None:
+def _shuffle(builder: IRBuilder, seed: Value, epoch: Value, rows: Value, order: Value) -> None:
     """Fill `order` with ``permutation(rows)``."""
     with _counting(builder, rows) as row:
         builder.store(builder.trunc(row, _I32), builder.gep(order, [row]))
@@ -93,12 +91,7 @@ def _shuffle(
 
 
 def _shuffle_one(
-    builder: ir.IRBuilder,
-    draw: ir.Value,
-    place: ir.Value,
-    mask: ir.Value,
-    order: ir.Value,
-    done: ir.Block,
+    builder: IRBuilder, draw: Value, place: Value, mask: Value, order: Value, done: Block
 ) -> None:
     """Swap the row at a place with its partner and go one place down, unless it is rejected."""
     here, bits = builder.load(place), builder.load(mask)
@@ -109,89 +102,52 @@ def _shuffle_one(
     first, second = builder.load(one), builder.load(other)
     builder.store(second, one)
     builder.store(first, other)
-    # Written so, it is one addition with the carry of the comparison, and all that the next draw
-    # has to wait for.
+    # Written so, it is one addition, of the comparison's carry: all that the next draw waits for.
     here = builder.add(builder.sub(here, _integer(1)), builder.zext(rejected, _I64))
     builder.store(here, place)
 
     fewer = builder.lshr(bits, _integer(1))
-    halved = builder.append_basic_block("halved")
-    following = builder.append_basic_block("following")
-    branch = builder.cbranch(builder.icmp_unsigned("<=", here, fewer), halved, following)
-    branch.set_weights(_RARELY)
-    builder.position_at_end(halved)
-    builder.store(fewer, mask)
-    builder.cbranch(builder.icmp_signed("==", here, _integer(0)), done, following)
-    builder.position_at_end(following)
+    # Unlikely, so that it stays a branch, which is foreseen; a choice of values is waited for.
+    with builder.if_then(builder.icmp_unsigned("<=", here, fewer), likely=False):
+        builder.store(fewer, mask)
+        _leave_if_equal(builder, here, _integer(0), done)
 
 
-_RARELY = (1, 1000)
-"""Weights that keep a branch, which is foreseen; as a choice of values it would be waited for."""
-
-
-def _replacement(
-    builder: ir.IRBuilder, seed: ir.Value, epoch: ir.Value, rows: ir.Value, order: ir.Value
-) -> None:
+def _replacement(builder: IRBuilder, seed: Value, epoch: Value, rows: Value, order: Value) -> None:
     """Fill `order` with ``integers(0, rows, size=rows)``."""
-    threshold = _spread(builder, builder.urem(_integer(2**32), rows))
-    range_ = _spread(builder, rows)
+    factors = _vector(builder, [rows] * _DRAWS)
+    bounds = _vector(builder, [builder.urem(_integer(2**32), rows)] * _DRAWS)
     filled = _slot(builder, _integer(0))
     done = builder.append_basic_block("drawn")
     with _blocks(builder, seed, epoch, done) as words:
-        products = builder.mul(_side_by_side(builder, _draws(builder, words)), range_)
+        products = builder.mul(_vector(builder, _draws(builder, words)), factors)
         drawn = builder.trunc(builder.lshr(products, _each(32)), ir.VectorType(_I32, _DRAWS))
-        lower = builder.and_(products, _each(2**32 - 1))
-        accepted = builder.icmp_unsigned(">=", lower, threshold)
+        accepted = builder.icmp_unsigned(">=", builder.and_(products, _each(2**32 - 1)), bounds)
+        flags = builder.bitcast(accepted, _FLAGS)
         after = builder.add(builder.load(filled), _integer(_DRAWS))
-        whole = builder.and_(
-            builder.icmp_signed("<=", after, rows),
-            builder.icmp_signed(
-                "==", builder.bitcast(accepted, ir.IntType(_DRAWS)), ir.Constant(ir.IntType(_DRAWS), -1)
-            ),
-        )
+        room = builder.icmp_signed("<=", after, rows)
+        whole = builder.and_(room, builder.icmp_signed("==", flags, _FLAGS(-1)))
         with builder.if_else(whole, likely=True) as (then, otherwise):
             with then:
-                target = builder.gep(order, [builder.load(filled)])
-                target = builder.bitcast(target, drawn.type.as_pointer())
-                builder.store(drawn, target, align=4)
+                place = builder.gep(order, [builder.load(filled)])
+                builder.store(drawn, builder.bitcast(place, drawn.type.as_pointer()), align=4)
                 builder.store(after, filled)
             with otherwise:
-                for lane in range(_DRAWS):
+                for lane in map(_I32, range(_DRAWS)):
                     place = builder.load(filled)
-                    builder.store(builder.extract_element(drawn, ir.Constant(_I32, lane)), builder.gep(order, [place]))
-                    one = builder.extract_element(accepted, ir.Constant(_I32, lane))
-                    place = builder.add(place, builder.zext(one, _I64))
-                    builder.store(place, filled)
-                    following = builder.append_basic_block("following")
-                    builder.cbranch(builder.icmp_signed("==", place, rows), done, following)
-                    builder.position_at_end(following)
-        following = builder.append_basic_block("following")
-        builder.cbranch(builder.icmp_signed("==", builder.load(filled), rows), done, following)
-        builder.position_at_end(following)
-
-
-def _each(number):
-    return ir.Constant(ir.VectorType(_I64, _DRAWS), [number] * _DRAWS)
-
-
-def _side_by_side(builder, numbers):
-    made = ir.Constant(ir.VectorType(_I64, _DRAWS), ir.Undefined)
-    for lane, number in enumerate(numbers):
-        made = builder.insert_element(made, number, ir.Constant(_I32, lane))
-    return made
-
-def _spread(builder, number):
-    return _side_by_side(builder, [number]*_DRAWS)
+                    row = builder.extract_element(drawn, lane)
+                    builder.store(row, builder.gep(order, [place]))
+                    moves = builder.zext(builder.extract_element(accepted, lane), _I64)
+                    builder.store(builder.add(place, moves), filled)
+                    _leave_if_equal(builder, builder.load(filled), rows, done)
+        _leave_if_equal(builder, builder.load(filled), rows, done)
 
 
 @contextmanager
-def _blocks(
-    builder: ir.IRBuilder, seed: ir.Value, epoch: ir.Value, done: ir.Block
-) -> Iterator[list[ir.Value]]:
-    """Go on with block after block, four words, until the body jumps to `done`; go on there.
+def _blocks(builder: IRBuilder, seed: Value, epoch: Value, done: Block) -> Iterator[list[Value]]:
+    """Block after block, four words each, until the body jumps to `done`; continue there.
 
-    A block is made while the draws of the one before are used: one keeps the multipliers busy, the
-    other the rest of the processor.
+    A block is made one turn before its draws are used, so that neither waits for the other.
     """
     ahead = [_slot(builder, word) for word in _philox(builder, seed, epoch, _integer(1))]
     counter = _slot(builder, _integer(2))
@@ -207,10 +163,8 @@ def _blocks(
     builder.position_at_end(done)
 
 
-def _philox(
-    builder: ir.IRBuilder, seed: ir.Value, epoch: ir.Value, number: ir.Value
-) -> list[ir.Value]:
-    """Block `number` of a stream, from 1: four words."""
+def _philox(builder: IRBuilder, seed: Value, epoch: Value, number: Value) -> list[Value]:
+    """Four words: block `number` of a stream, from 1, since numpy counts before it scrambles."""
     a, b, c, d = number, _integer(0), _integer(0), epoch
     for turn in range(_ROUNDS):
         key = builder.add(seed, _integer(turn * _KEY_STEPS[0])), _integer(turn * _KEY_STEPS[1])
@@ -223,27 +177,47 @@ def _philox(
     return [a, b, c, d]
 
 
-def _product(builder: ir.IRBuilder, word: ir.Value, by: int) -> tuple[ir.Value, ir.Value]:
+def _product(builder: IRBuilder, word: Value, by: int) -> tuple[Value, Value]:
     """The upper and the lower 64 bits of a product."""
-    product = builder.mul(builder.zext(word, _I128), ir.Constant(_I128, by))
-    upper = builder.lshr(product, ir.Constant(_I128, 64))
+    product = builder.mul(builder.zext(word, _I128), Constant(_I128, by))
+    upper = builder.lshr(product, Constant(_I128, 64))
     return builder.trunc(upper, _I64), builder.trunc(product, _I64)
 
 
-def _draws(builder: ir.IRBuilder, words: Sequence[ir.Value]) -> Iterator[ir.Value]:
+def _draws(builder: IRBuilder, words: Sequence[Value]) -> Iterator[Value]:
     """Numbers of 32 bits in the order in which numpy hands them out, as i64."""
     for word in words:
         yield builder.and_(word, _integer(2**32 - 1))
         yield builder.lshr(word, _integer(32))
 
 
-def _ones(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
+def _ones(builder: IRBuilder, number: Value) -> Value:
     """As many ones as a positive number has bits."""
-    zeros = builder.ctlz(number, ir.Constant(ir.IntType(1), 1))
+    zeros = builder.ctlz(number, Constant(ir.IntType(1), 1))
     return builder.lshr(_integer(2**64 - 1), zeros)
 
 
-def _slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
+def _vector(builder: IRBuilder, numbers: Iterable[Value]) -> Value:
+    """Numbers of 64 bits, as many as a block has draws, side by side."""
+    made = Constant(_each(0).type, ir.Undefined)
+    for lane, number in enumerate(numbers):
+        made = builder.insert_element(made, number, _I32(lane))
+    return made
+
+
+def _each(number: int) -> Constant:
+    """A constant for each draw of a block."""
+    return Constant(ir.VectorType(_I64, _DRAWS), [number] * _DRAWS)
+
+
+def _leave_if_equal(builder: IRBuilder, number: Value, other: Value, done: Block) -> None:
+    """Jump to `done` if two numbers are equal; go on here if not."""
+    following = builder.append_basic_block("following")
+    builder.cbranch(builder.icmp_signed("==", number, other), done, following)
+    builder.position_at_end(following)
+
+
+def _slot(builder: IRBuilder, value: Value) -> Value:
     """A variable of the function, which holds `value`."""
     with builder.goto_entry_block():
         slot = builder.alloca(value.type)
@@ -252,7 +226,7 @@ def _slot(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
 
 
 @contextmanager
-def _counting(builder: ir.IRBuilder, stop: ir.Value) -> Iterator[ir.Value]:
+def _counting(builder: IRBuilder, stop: Value) -> Iterator[Value]:
     """``for i in range(stop)``."""
     before = builder.block
     head, body, end = (builder.append_basic_block(name) for name in ("count", "body", "end"))
@@ -268,6 +242,6 @@ def _counting(builder: ir.IRBuilder, stop: ir.Value) -> Iterator[ir.Value]:
     builder.position_at_end(end)
 
 
-def _integer(number: int) -> ir.Constant:
+def _integer(number: int) -> Constant:
     """A constant of 64 bits; what is above them is lost."""
-    return ir.Constant(_I64, number % 2**64)
+    return Constant(_I64, number % 2**64)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch.fx import Node
 
-from downslope.engines.fused import vector_basics as basics
+from downslope.engines.fused import vector_math as vm
 from downslope.engines.fused.blocks import Variable, at, loop
 from downslope.engines.fused.lower import Interpreter, filled
 from downslope.engines.fused.spec import HyperSlot
@@ -125,7 +125,7 @@ class Update:
         total = chains[0].get()
         for variable in chains[1:]:
             total = total + variable.get()
-        norm = basics.sqrt(total)
+        norm = vm.sqrt(total)
         if spec.keeps_norm:
             kernel.verdicts.write_update("gradient_norm", norm, done)
         if not spec.clips:

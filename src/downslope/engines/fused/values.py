@@ -250,7 +250,7 @@ class Value:
             signed = builder.icmp_unsigned if a.kind == "i8" else builder.icmp_signed
             return Value(self.emit, "i1", uniform, signed(_ORDERED[how], x, y))
         ask = builder.fcmp_unordered if how == "ne" else builder.fcmp_ordered
-        return Value(self.emit, "i1", uniform, ask(_ORDERED[how], x, y))
+        return Comparison(how, a, b, uniform, ask(_ORDERED[how], x, y))
 
     def __and__(self, other: Number) -> Value:
         return self._binary("and_", self._like(other))
@@ -349,6 +349,16 @@ class Value:
             return self.emit.number(how(exact(a), exact(b)).item(), self.kind)
 
 
+class Comparison(Value):
+    """A comparison of floats, which still knows what was compared."""
+
+    __slots__ = ("how", "left", "right")
+
+    def __init__(self, how: str, left: Value, right: Value, uniform: bool, made: ir.Value) -> None:
+        super().__init__(left.emit, "i1", uniform, made)
+        self.how, self.left, self.right = how, left, right
+
+
 class Sum(Value):
     """A sum of products and numbers, emitted when it is needed as a number of its own.
 
@@ -428,6 +438,11 @@ def where(condition: Value, a: Value, b: Value) -> Value:
     a, b = a._pair(b)
     if condition.constant is not None:
         return a if condition.constant else b
+    if isinstance(condition, Comparison) and condition.how in ("le", "ge"):
+        compared = condition.right.constant
+        if compared is not None and compared == a.constant and condition.left is b:
+            # One instruction of the processor; at equality either is the same number.
+            condition = condition.right.compare("gt" if condition.how == "le" else "lt", b)
     builder = a.emit.builder
     if condition.uniform and a.uniform and b.uniform:
         return Value(a.emit, a.kind, True, builder.select(condition.ir, a.ir, b.ir))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from downslope.engines.fused.values import Value, fma, where
+from downslope.engines.fused.values import Value, where
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,6 @@ class Format:
         smallest: the smallest normal number.
         magic: added to a small number and taken away again, it rounds that to an integer (half to
             even), which also stands in the lowest bits in between.
-        turned: bits of the sign.
     """
 
     digits: int
@@ -78,11 +76,11 @@ def ceil(x: Value) -> Value:
 
 
 def trunc(x: Value) -> Value:
-    """x without its fraction."""
+    """X without its fraction."""
     return x.emit.intrinsic("llvm.trunc", [x])
 
 
-def round_half_even(x: Value) -> Value:
+def round(x: Value) -> Value:
     """The nearest integer, the even one of two, as torch.round has it."""
     return x.emit.intrinsic("llvm.roundeven", [x])
 

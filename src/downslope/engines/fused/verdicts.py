@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from downslope.engines.fused import vector_basics as basics
+from downslope.engines.fused import vector_math as vm
 from downslope.engines.fused.blocks import Bank, Variable, any_lane, at, when
 from downslope.engines.fused.values import Value, where
 from downslope.engines.work import Status
@@ -108,7 +108,7 @@ class Verdicts:
         """divergence × max(1, |loss|), rounded down, and at most the largest number."""
         kind = self.spec.kind
         largest = float(np.finfo(np.float32 if kind == "f32" else np.float64).max)
-        size = basics.absolute(loss)
+        size = vm.absolute(loss)
         size = where(size.compare("lt", inf), size, self.emit.number(0.0, kind)).to("f64")
         size = where(size.compare("gt", 1.0), size, self.emit.number(1.0, "f64"))
         exact = self.emit.wrap((size * self.frame.number("divergence")).ir)
@@ -131,8 +131,8 @@ class Verdicts:
         emit, spec, frame = self.emit, self.spec, self.frame
         with when(emit, ~first):
             before = self.judged.get(PREVIOUS)
-            bound = basics.absolute(before) * frame.number("tolerance").to(spec.kind)
-            met = basics.absolute(loss - before).compare("le", bound) & self.alive.get()
+            bound = vm.absolute(before) * frame.number("tolerance").to(spec.kind)
+            met = vm.absolute(loss - before).compare("le", bound) & self.alive.get()
             met = met & (frame.number("tolerance").compare("ge", 0.0))
             with when(emit, any_lane(met)):
                 self.end(met, Status.converged, done)
