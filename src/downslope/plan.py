@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from downslope.engines import looped, stacked
+from downslope.engines.fused import run as fused
+from downslope.engines.fused import serve
 from downslope.engines.processes import CAN_FORK, threads
 from downslope.engines.program import NotStackableError
 from downslope.engines.work import Options, Outcome, Start, Tick, Work
@@ -17,9 +20,22 @@ from downslope.errors import DownslopeError, EngineError, ProblemError, nearest
 from downslope.groups import Group
 from downslope.problem import Problem
 
-ENGINES = ("auto", "looped", "stacked")
+ENGINES = ("auto", "looped", "stacked", "fused")
+
+FUSED = {"fused": "runs", "fused-samples": "samples"}
+"""The fused engine by what lies across its vectors; a run's last bit depends on that."""
+
 FEW_RUNS = 4
 """Below this many runs side by side, `auto` takes `looped`: stacking would not pay."""
+
+FEW_UPDATES = 20_000
+"""Below this many updates of all runs together, `auto` compiles nothing: it would not pay."""
+
+_RUN: dict[str, Callable[[Work, Tick], Outcome]] = {
+    "looped": looped.run,
+    "stacked": stacked.run,
+    **{name: partial(fused.run, across=across) for name, across in FUSED.items()},
+}
 
 
 @dataclass(frozen=True)
@@ -60,11 +76,13 @@ class Plan:
     def work(self, chunk: Chunk) -> Work:
         """A chunk as an engine takes it."""
         group = self.groups[chunk.group].part(chunk.rows)
-        return Work(self.problem, group, self.options, self.starts, self.traced)
+        return Work(
+            self.problem, group, self.options, self.starts, self.traced, number=chunk.group
+        )
 
     def carry_out(self, chunk: Chunk, tick: Tick = lambda updates, diverged: None) -> Outcome:
         """The outcome of a chunk's runs, in the order of their group."""
-        engine = {"looped": looped.run, "stacked": stacked.run}[chunk.engine]
+        engine = _RUN[chunk.engine]
         try:
             with threads(1 if self.alone(chunk) else None):
                 return engine(self.work(chunk), tick)
@@ -82,7 +100,7 @@ class Plan:
         The answer must not depend on what else there is to do: a run's last bit may depend on
         the number of threads.
         """
-        if self.problem.device.type != "cpu":
+        if self.problem.device.type != "cpu" or chunk.engine in FUSED:
             return False
         if chunk.engine == "looped":
             return looped.small(self.work(chunk))
@@ -107,8 +125,8 @@ def make_plan(
 ) -> Plan:
     """Choose engines and cut the groups into chunks.
 
-    `auto` takes `stacked` where it can serve and at least `FEW_RUNS` runs fit side by side,
-    else `looped`.
+    `auto` takes `fused` where it can serve and there is enough to do; else `stacked` where that
+    can serve and at least `FEW_RUNS` runs fit side by side; else `looped`.
 
     Raises:
         EngineError: if the engine asked for cannot serve, with the reason.
@@ -120,7 +138,7 @@ def make_plan(
     reasons = []
     traced: dict[Any, Any] = {}
     for number, group in enumerate(groups):
-        work = Work(problem, group, options, tuple(starts), traced)
+        work = Work(problem, group, options, tuple(starts), traced, number=number)
         chosen, size, reason = _choose(work, engine)
         reasons.append(reason)
         parts = -(-len(group) // size)
@@ -138,11 +156,23 @@ def make_plan(
     )
 
 
+_FASTER = "it serves, and is faster"
+
+
 def _choose(work: Work, engine: str) -> tuple[str, int, str]:
     if engine == "looped":
         return "looped", looped.CHUNK, "asked for"
+    unfit = None
+    if engine == "fused" or (engine == "auto" and len(work) * work.updates >= FEW_UPDATES):
+        across = serve.layout_for(work)
+        unfit = serve.why_not(work, across)
+        if unfit is None:
+            name = next(n for n, a in FUSED.items() if a == across)
+            return name, serve.chunk_size(work), "asked for" if engine == "fused" else _FASTER
+        if engine == "fused":
+            raise EngineError(f"engine 'fused' cannot serve: {unfit}")
     if engine == "auto" and len(work) < FEW_RUNS:
-        return "looped", looped.CHUNK, f"fewer than {FEW_RUNS} runs share their settings' kind"
+        return "looped", looped.CHUNK, unfit or f"fewer than {FEW_RUNS} runs share their settings' kind"
     reason = stacked.why_not(work)
     if reason is not None:
         if engine == "stacked":
@@ -151,4 +181,4 @@ def _choose(work: Work, engine: str) -> tuple[str, int, str]:
     size = stacked.chunk_size(work)
     if engine == "auto" and size < FEW_RUNS:
         return "looped", looped.CHUNK, "the model is too large for stacking runs to pay"
-    return "stacked", size, "asked for" if engine == "stacked" else "it serves, and is faster"
+    return "stacked", size, "asked for" if engine == "stacked" else unfit or _FASTER

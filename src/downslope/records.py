@@ -152,16 +152,17 @@ def final_losses(losses: Numbers, steps: NDArray[np.int64], status: NDArray[np.i
 def best_losses(losses: Numbers, sign: NDArray[np.float64]) -> Numbers:
     """The lowest finite recorded loss of each run (the highest where sign is -1), else NaN."""
     best = np.empty(len(losses), dtype=losses.dtype)
-    turns = bool((sign < 0).any())
+    turn = sign.astype(losses.dtype)[:, None] if (sign < 0).any() else None
     for first in range(0, len(losses), _BLOCK):
         rows = slice(first, first + _BLOCK)
-        some = losses[rows] * sign[rows, None].astype(losses.dtype) if turns else losses[rows]
+        some = losses[rows] if turn is None else losses[rows] * turn[rows]
         finite = np.isfinite(some)
         if not finite.all():
             some = np.where(finite, some, np.inf)
-        # NumPy takes twice as long along short rows; torch must be able to write.
-        best[rows] = torch.from_numpy(np.require(some, requirements=["W"])).amin(1).numpy()
-    return np.where(np.isfinite(best), sign * best, np.nan).astype(losses.dtype)
+        # NumPy takes twice as long along short rows; torch wants what it could write to.
+        best[rows] = torch.from_numpy(np.require(some, requirements="W")).amin(1).numpy()
+    best[~np.isfinite(best)] = np.nan
+    return best if turn is None else best * turn[:, 0]
 
 
 def equals(column: pl.Series, value: Any) -> NDArray[np.bool_]:

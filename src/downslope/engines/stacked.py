@@ -17,6 +17,7 @@ from torch import Tensor
 from downslope.data import Rows
 from downslope.engines.layout import Hyper, needs_loss, read_sequences
 from downslope.engines.program import NotStackableError, Programs
+from downslope.engines.starts import stacked_starts
 from downslope.engines.work import Outcome, Recorder, Tick, Work
 from downslope.objective import MODEL_PREFIX
 from downslope.optimizers import RULES, why_looped
@@ -34,8 +35,8 @@ _HELD = 2**27
 """Numbers held at once for a chunk's parameters and constants at most (1 GiB in float64)."""
 
 
-def why_not(work: Work) -> str | None:
-    """Why this work cannot be stacked, as a sentence; None if it can."""
+def why_not_together(work: Work) -> str | None:
+    """Why runs of this work can only be carried out one by one, as a sentence; None if not so."""
     problem = work.problem
     if (reason := why_looped(work.group.optimizer)) is not None:
         return reason
@@ -51,6 +52,13 @@ def why_not(work: Work) -> str | None:
         momentum = read_sequences(work, [0]).get("momentum")
         if momentum is not None and not momentum.all():
             return "the schedule brings the momentum to 0, where torch.optim leaves its state alone"
+    return None
+
+
+def why_not(work: Work) -> str | None:
+    """Why this work cannot be stacked, as a sentence; None if it can."""
+    if (reason := why_not_together(work)) is not None:
+        return reason
     try:
         _largest(work)
     except NotStackableError as error:
@@ -136,28 +144,12 @@ class _Chunk:
             self.path = torch.full(shape, float("nan"), dtype=self.flat.dtype)
 
     def _stack_starts(self) -> None:
-        """Rows of parameters, constants and buffers; a start that runs share is made once."""
-        group, draws = self.work.group, self.work.problem.draws_start
-        keys = [
-            (seed if draws else 0, start)
-            for seed, start in zip(group.seed.tolist(), group.start.tolist(), strict=True)
-        ]
-        first = {key: run for run, key in reversed(list(enumerate(keys)))}
-        place = {key: number for number, key in enumerate(first)}
-        chosen = torch.tensor([place[key] for key in keys])
-        made = [self._named_start(run) for run in first.values()]
-
-        def stacked(name: str) -> Tensor:
-            return torch.stack([start[name] for start in made])[chosen].to(self.work.problem.device)
-
-        self.flat = self.layout.join({name: stacked(name) for name in self.layout.shapes})
-        self.constants = {name: stacked(name) for name in self.programs.constants}
-        self.buffers = {name: stacked(name) for name in self.programs.buffers}
-
-    def _named_start(self, run: int) -> dict[str, Tensor]:
-        made = self.work.objective(run)
-        named = {**dict(made.named_parameters()), **dict(made.named_buffers())}
-        return {n.removeprefix(MODEL_PREFIX): value.detach() for n, value in named.items()}
+        """Rows of parameters, constants and buffers."""
+        names = (*self.layout.shapes, *self.programs.constants, *self.programs.buffers)
+        starts = stacked_starts(self.work, names)
+        self.flat = self.layout.join(starts)
+        self.constants = {name: starts[name] for name in self.programs.constants}
+        self.buffers = {name: starts[name] for name in self.programs.buffers}
 
     def descend(self) -> Outcome:
         """From the start to the last update, or until no run is left."""

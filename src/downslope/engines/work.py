@@ -68,6 +68,8 @@ class Work:
     starts: tuple[Start | None, ...]
     traced: dict[Any, Any] = field(default_factory=dict, repr=False)
     """What engines have traced, shared by all work of one plan."""
+    number: int = 0
+    """The group's place in the plan."""
 
     def __len__(self) -> int:
         return len(self.group)

@@ -56,6 +56,20 @@ class Source:
         return sum(_size(node) for node in self.train[samples].graph.nodes)
 
 
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a program works on: graphs, and the rows that they take.
+
+    Attributes:
+        replaced: how many rows of the problem stand behind the rows here; 0: these are its own.
+    """
+
+    source: Source
+    train: Rows | None
+    validation: Rows | None
+    replaced: int = 0
+
+
 def source_of(problem: Problem, gradient: Handwritten | None, samples: Sequence[int]) -> Source:
     """Trace a problem for each of these numbers of samples at a time.
 
@@ -240,8 +254,15 @@ def _check_operations(traced: Traced) -> None:
             raise NotFusedError(f"torch's operation {name!r} is not compiled")
 
 
+_DEAR = {
+    **dict.fromkeys(("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "exp2", "log2"), 20),
+    **dict.fromkeys(("erf", "erfc", "sin", "cos", "tan", "pow", "atan", "asin", "acos"), 35),
+    **dict.fromkeys(("div", "sqrt", "rsqrt", "reciprocal"), 6),
+}
+
+
 def _size(node: Any) -> int:
-    """Elementary operations of a node: the numbers it makes, times the products in each."""
+    """Elementary operations of a node: the numbers it makes, times what each takes."""
     meta = node.meta.get("val")
     if node.op != "call_function" or not isinstance(meta, Tensor):
         return 0
@@ -253,6 +274,6 @@ def _size(node: Any) -> int:
     if name in ("gather", "scatter", "index", "index_put", "scatter_add"):
         return meta.numel() * int(node.args[0].meta["val"].shape[0])
     free = ("view", "broadcast", "transpose", "reshape", "collapse", "split", "expand", "squeeze")
-    return 0 if any(part in name for part in free) else meta.numel()
+    return 0 if any(part in name for part in free) else meta.numel() * _DEAR.get(name, 1)
 
 

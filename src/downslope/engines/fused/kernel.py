@@ -24,6 +24,7 @@ from downslope.engines.fused import products
 from downslope.engines.fused.blocks import I64, Bank, Variable, any_lane, at, loop, summed, when
 from downslope.engines.fused.frame import Frame
 from downslope.engines.fused.lower import interpret
+from downslope.engines.fused.orders import define_orders
 from downslope.engines.fused.rows import Place, Rows, gathered
 from downslope.engines.fused.spec import Graphs, Spec
 from downslope.engines.fused.trace import Traced
@@ -42,8 +43,6 @@ def build(spec: Spec, graphs: Graphs) -> ir.Module:
     """The program as LLVM IR; its functions are `KERNEL` (frame, thread) and `ORDERS`."""
     module = ir.Module("downslope")
     if spec.orders:
-        from downslope.engines.fused.orders import define_orders
-
         define_orders(module)
     pointer = ir.IntType(8).as_pointer()
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, I64]), KERNEL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
@@ -14,13 +13,19 @@ from torch import Tensor, optim
 
 from downslope.data import tensors
 from downslope.engines.fused import compile as compiling
-from downslope.engines.fused.graphs import MOST_OPERATIONS, NotFusedError, Source, source_of
+from downslope.engines.fused.graphs import (
+    MOST_OPERATIONS,
+    Material,
+    NotFusedError,
+    Source,
+    source_of,
+)
 from downslope.engines.fused.kernel import KERNEL, ORDERS, build
 from downslope.engines.fused.lower import KIND_OF
 from downslope.engines.fused.spec import Graphs, HyperSlot, Spec, Tensors
 from downslope.engines.fused.trace import Traced, trace
 from downslope.engines.fused.values import UnknownOperationError
-from downslope.engines.layout import Hyper, Layout
+from downslope.engines.layout import Layout, cells, read_sequences
 from downslope.engines.work import Work
 from downslope.optimizers import RULES
 from downslope.problem import Problem
@@ -33,6 +38,9 @@ MANY_ROWS = 2048
 
 _FEW_NUMBERS = 48
 """Parameters and state of a run that are kept in registers and stack slots, at most."""
+
+
+_SHARE_OF_SUMS = 0.06
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +65,47 @@ class _RuleKey:
     dtype: torch.dtype
 
 
-def program_for(work: Work, hyper: Hyper, across: str, orders: int, source: Source) -> Program:
-    """The program for this work.
-
-    Args:
-        orders: how many orders of samples the runs of a tile have between them.
+def program_of(work: Work, across: str) -> Program:
+    """The program for the runs of this work's group, made once for each plan.
 
     Raises:
         NotFusedError: if there cannot be one, with the reason.
     """
-    problem, group = work.problem, work.group
+    key = ("program", work.number, across)
+    if key not in work.traced:
+        work.traced[key] = _program(work, across, material_of(work))
+    program: Program = work.traced[key]
+    return program
+
+
+def material_of(work: Work) -> Material:
+    """The problem's graphs and rows, made once for each plan.
+
+    Raises:
+        NotFusedError: if there are none, with the reason.
+    """
+    key = ("material", work.full)
+    if key not in work.traced:
+        try:
+            work.traced[key] = _material(work)
+        except NotFusedError as error:
+            work.traced[key] = error
+    found: Material | NotFusedError = work.traced[key]
+    if isinstance(found, NotFusedError):
+        raise found
+    return found
+
+
+def _material(work: Work) -> Material:
+    problem = work.problem
+    source = source_of(problem, work.options.gradient, (1, BLOCK))
+    return Material(source, problem.train, problem.validation)
+
+
+def _program(work: Work, across: str, material: Material) -> Program:
+    problem, group, source = work.problem, work.group, material.source
     kind = KIND_OF[problem.dtype]
-    slots = _slots(hyper)
-    rule = RULES[group.optimizer]
+    slots = _slots(work)
     key = _RuleKey(
         group.optimizer,
         tuple(sorted(switches_of(work).items())),
@@ -79,12 +115,15 @@ def program_for(work: Work, hyper: Hyper, across: str, orders: int, source: Sour
     update, element_state, cell_state = _rule(key)
     count = source.layout.size
     numbers = count * (2 + len(element_state))
-    batch = work.rows if work.full else (group.batch_size or 1)
-    no_sum = across == "runs" and (problem.train is None or batch == 1)
+    count_rows = 0 if material.train is None else len(material.train)
+    batch = count_rows if work.full else (group.batch_size or 1)
+    no_sum = across == "runs" and (material.train is None or batch == 1)
     registers = numbers <= _FEW_NUMBERS
     lanes = _lanes(kind, 1 if across == "samples" else _vectors(count, numbers))
     block = _block(source, batch, across, lanes)
-    rows = tensors(problem.train)
+    rows = tensors(material.train)
+    orders = orders_needed(work, lanes) if across == "runs" else int(_shuffles(work))
+    parts = cells(group, work.problem.names)
     keep = work.options.keep
     same = source.evaluate[1].text == _loss_alone(source.train[1]).text
     clips = bool(np.isfinite(group.clip_norm).any())
@@ -99,7 +138,7 @@ def program_for(work: Work, hyper: Hyper, across: str, orders: int, source: Sour
         data=Tensors(
             tuple(tuple(t.shape[1:]) for t in rows), tuple(KIND_OF[t.dtype] for t in rows)
         ),
-        cells=tuple(hyper.cells.of[n] for n in source.layout.shapes),
+        cells=tuple(parts.of[n] for n in source.layout.shapes),
         hyper=slots,
         cell_state=len(cell_state),
         element_state=len(element_state),
@@ -109,7 +148,7 @@ def program_for(work: Work, hyper: Hyper, across: str, orders: int, source: Sour
         registers=registers,
         single=no_sum and registers,
         sign=work.sign,
-        validation=problem.validation is not None,
+        validation=material.validation is not None,
         clips=clips,
         keeps_norm="gradient_norm" in keep,
         keeps_batch_loss="batch_loss" in keep,
@@ -163,10 +202,9 @@ def _block(source: Source, batch: int, across: str, lanes: int) -> int:
             f"({operations:,} operations a sample)"
         )
     here = batch // lanes if across == "samples" else batch
-    for block in sorted(source.train, reverse=True):
-        if block <= here and block * operations <= MOST_OPERATIONS // 4:
-            return block
-    return 1
+    sums = source.layout.size / max(operations, 1)  # how much of the work goes into gradients
+    worth = sums > _SHARE_OF_SUMS and BLOCK * operations <= MOST_OPERATIONS // 4
+    return BLOCK if worth and BLOCK <= here and BLOCK in source.train else 1
 
 
 def _named(problem: Problem, name: str) -> Tensor:
@@ -175,24 +213,51 @@ def _named(problem: Problem, name: str) -> Tensor:
     return named[name]
 
 
-def _slots(hyper: Hyper) -> tuple[HyperSlot, ...]:
+def _slots(work: Work) -> tuple[HyperSlot, ...]:
     """The hyperparameters as the program takes them."""
-    made = []
-    for name, column in hyper.columns.items():
-        moving = hyper.moving.get(name)
-        values = column if moving is None else moving
-        axis = 0 if moving is None else 1
-        first = values.take([0], axis=axis)
-        made.append(
-            HyperSlot(
-                name,
-                numbers=column.shape[2] if column.ndim == 3 else 0,
-                uniform=bool((values == first).all()),
-                moving=moving is not None,
-                absent=hyper.absent(name),
-            )
+    group, rule = work.group, RULES[work.group.optimizer]
+    columns = {
+        **{name: [column] for name, column in group.numbers.items()},
+        **{name: list(by_pattern.values()) for name, by_pattern in group.patterned.items()},
+    }
+    equal = {n: all(bool((c == c[:1]).all()) for c in some) for n, some in columns.items()}
+    scheduled = work.options.schedule is not None and work.updates > 0
+    moving = set(read_sequences(work, [0])) if scheduled else set()
+    return tuple(
+        HyperSlot(
+            name,
+            numbers=some[0].shape[1] if some[0].ndim == 2 else 0,
+            # A scheduler may make its sequence of any of the numbers.
+            uniform=all(equal.values()) if name in moving else equal[name],
+            moving=name in moving,
+            absent=name in rule.left_out
+            and name not in moving
+            and not any(column.any() for column in some),
         )
-    return tuple(made)
+        for name, some in columns.items()
+    )
+
+
+def _shuffles(work: Work) -> bool:
+    return work.problem.train is not None and not work.full and work.group.order != "cyclic"
+
+
+def orders_needed(work: Work, width: int) -> int:
+    """How many orders of samples a tile's runs have between them: 0 if rows stay as stored.
+
+    Runs of a tile share orders, so that a row is loaded once for many. Where few runs share a
+    seed, tiles are shared out among several.
+    """
+    if not _shuffles(work):
+        return 0
+    _, counts = np.unique(work.group.seed, return_counts=True)
+    for orders in (1, width // 16, width // 8, width // 4):
+        if orders >= 1 and width % orders == 0:
+            share = width // orders
+            filled = (-(-counts // share) * share).sum()
+            if filled <= 1.3 * counts.sum() or filled <= width:
+                return orders
+    return width
 
 
 @lru_cache(maxsize=256)
@@ -239,18 +304,3 @@ def _rule(key: _RuleKey) -> tuple[Traced, tuple[str, ...], tuple[str, ...]]:
 def _loss_alone(traced: Traced) -> Traced:
     """The graph of gradients and loss, cut down to the loss."""
     return traced.last_output()
-
-
-def source(work: Work) -> Source:
-    """The problem's graphs, traced once for each plan."""
-    if "fused" not in work.traced:
-        try:
-            work.traced["fused"] = source_of(work.problem, work.options.gradient, (1, BLOCK))
-        except NotFusedError as error:
-            work.traced["fused"] = error
-    found: Source | NotFusedError = work.traced["fused"]
-    if isinstance(found, NotFusedError):
-        raise found
-    return found
-
-

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 
 from downslope.engines.fused.frame import packed
 from downslope.engines.fused.kernel import KERNEL, ORDERS
-from downslope.engines.fused.prepare import Program, program_for, source
+from downslope.engines.fused.orders import KINDS
+from downslope.engines.fused.prepare import material_of, program_of
 from downslope.engines.fused.tiles import (
-    Tiling,
     data_arrays,
-    orders_needed,
     room,
     state_arrays,
     tiling,
 )
 from downslope.engines.layout import Hyper
-from downslope.engines.work import Outcome, Status, Tick, Work
+from downslope.engines.work import Outcome, Tick, Work
 
 _LOOK = 0.05
 """Seconds between looks at how far the program is."""
@@ -44,15 +43,15 @@ class _Descent:
 
     def __init__(self, work: Work, tick: Tick, across: str) -> None:
         self.work, self.tick = work, tick
-        found = source(work)
-        self.hyper = Hyper(work, found.layout)
-        self.program, self.orders = prepared(work, self.hyper, across)
+        self.program = program_of(work, across)
+        self.material = material_of(work)
+        self.hyper = Hyper(work, self.program.layout)
         spec = self.program.spec
         self.tiles = tiling(work, spec.width, spec.orders)
         self.values: dict[str, Any] = {
             **_counts(work),
-            **data_arrays(self.program, work.problem.train, ""),
-            **data_arrays(self.program, work.problem.validation, "validation_"),
+            **data_arrays(self.program, self.material.train, ""),
+            **data_arrays(self.program, self.material.validation, "validation_"),
             **state_arrays(self.program, work, self.hyper, self.tiles),
             **self._records(),
         }
@@ -122,8 +121,9 @@ class _Descent:
         seeds, rows = self.tiles.seeds, self.work.rows
         table = self.values.get("orders")
         if table is None or table.shape[1] != count:
-            table = room((len(seeds), count, rows + 64), np.int32, 0)[:, :, :rows]
-            table = np.zeros((len(seeds), count, rows), dtype=np.int32)
+            # With room at the end for a vector that is loaded from the last few places.
+            memory = room((len(seeds) * count * rows + 64,), np.int32, 0)
+            table = memory[: len(seeds) * count * rows].reshape(len(seeds), count, rows)
         self.values |= {
             "orders": table,
             "order_of": self.tiles.order_of,
@@ -133,7 +133,7 @@ class _Descent:
         make = self.program.code.function(
             ORDERS, *[ctypes.c_void_p, *[ctypes.c_int64] * 5, ctypes.c_void_p]
         )
-        kind = ("shuffle", "replacement").index(self.work.group.order)
+        kind = KINDS[self.work.group.order]
         parts = np.linspace(0, len(seeds), self.threads + 1).astype(int)
 
         def part(start: int, stop: int) -> None:
@@ -207,14 +207,6 @@ class _Descent:
         return None if values is None else self.tiles.gathered(values, len(self.work))
 
 
-def prepared(work: Work, hyper: Hyper, across: str) -> tuple[Program, int]:
-    """The program for a work, made once for each plan."""
-    width = 16 if across == "runs" else 1
-    orders = orders_needed(work, width)
-    program = program_for(work, hyper, across, orders, source(work))
-    return program, orders
-
-
 def _counts(work: Work) -> dict[str, Any]:
     """Counts and bounds."""
     options, per_epoch = work.options, work.updates_per_epoch
@@ -223,8 +215,7 @@ def _counts(work: Work) -> dict[str, Any]:
     return {
         "updates": work.updates,
         "per_epoch": per_epoch,
-        "batch": work.rows if work.full else (work.group.batch_size or 1),
-        "rows": work.rows,
+        "batch": work.group.batch_size or 1,
         "records": len(work.record_at),
         "gap": int(gap),
         "every_loss": int("loss" in options.keep or judged),

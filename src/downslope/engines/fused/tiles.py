@@ -56,24 +56,6 @@ class Tiling:
         return made
 
 
-def orders_needed(work: Work, width: int) -> int:
-    """How many orders of samples a tile's runs have between them: 0 if rows stay as stored.
-
-    Runs of a tile share orders, so that a row is loaded once for many. Where few runs share a
-    seed, tiles are shared out among several.
-    """
-    if work.problem.train is None or work.full or work.group.order == "cyclic":
-        return 0
-    _, counts = np.unique(work.group.seed, return_counts=True)
-    for orders in (1, width // 16, width // 8, width // 4):
-        if orders >= 1 and width % orders == 0:
-            share = width // orders
-            filled = (-(-counts // share) * share).sum()
-            if filled <= 1.3 * counts.sum() or filled <= width:
-                return orders
-    return width
-
-
 def tiling(work: Work, width: int, orders: int) -> Tiling:
     """Runs in their order; by seed where tiles share orders of samples."""
     runs = np.arange(len(work))

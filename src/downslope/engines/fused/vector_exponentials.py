@@ -35,7 +35,7 @@ NEGLIGIBLE = {"f32": 18.0, "f64": 39.0}
 
 
 def _halvings(x: Value, offset: int, pieces: int = 2) -> tuple[Value, Value]:
-    """N and r such that x = n ln 2 + r, |r| ≤ ln 2 / 2 (Cody and Waite's reduction).
+    """The n and r such that x = n ln 2 + r, |r| ≤ ln 2 / 2 (Cody and Waite's reduction).
 
     Returns:
         Bits that end in n + offset, and r. Without the second piece of ln 2, r is wrong by
@@ -60,7 +60,7 @@ def _expm1_polynomial(r: Value) -> Value:
 
 
 def _scaled(p: Value, n: Value) -> Value:
-    """P × 2ⁿ in two steps, of which only the last rounds; n comes with an offset of 2 × bias."""
+    """The product p × 2ⁿ; only its second step rounds; n comes with an offset of 2 × bias."""
     digits = FORMATS[p.kind].digits
     half = n.shifted_right(1)
     return rounded((p * (half << digits).bits()) * ((n - half) << digits).bits())
@@ -103,7 +103,7 @@ def sigmoid(x: Value) -> Value:
 
 
 def tanh(x: Value) -> Value:
-    """T = h / (h + 1) with h = (e^2|x| − 1) / 2, which for small h is more precisely h − h t."""
+    """With h = (e^2|x| − 1) / 2, h / (h + 1), or h − h² / (h + 1) where that is more precise."""
     x = rounded(x)
     form, size = FORMATS[x.kind], absolute(x)
     # An error of r hardly matters where n is large, so that one piece of ln 2 is enough.
@@ -135,13 +135,13 @@ def sinh(x: Value) -> Value:
 
 
 def cosh(x: Value) -> Value:
-    """E + 1 / (4 E) with E = e^|x| / 2."""
+    """e^|x| / 2 and half its inverse."""
     _, half = _half_exp(rounded(x))
     return half + 0.25 / half
 
 
 def _split(x: Value) -> tuple[Value, Value]:
-    """E and f such that x = 2ᵉ (1 + f), |f| ≤ 1/3, for positive x; e is a float as well."""
+    """The e and f such that x = 2ᵉ (1 + f), |f| ≤ 1/3, for positive x; e is a float as well."""
     form = FORMATS[x.kind]
     tiny = x.compare("lt", form.smallest)
     bits = where(tiny, rounded(x * 2.0 ** (form.digits + 2)), x).bits()
@@ -171,7 +171,7 @@ def _with_log_ends(made: Value, x: Value) -> Value:
 
 
 def log(x: Value) -> Value:
-    """The natural logarithm, e ln 2 + log(1 + f)."""
+    """The natural logarithm, as e ln 2 + log(1 + f)."""
     x = rounded(x)
     e, f = _split(x)
     return _with_log_ends(e * math.log(2) + _log_polynomial(f), x)
@@ -234,7 +234,7 @@ def atanh(x: Value) -> Value:
 
 
 def _precise_log(x: Value) -> tuple[Value, Value]:
-    """Log x of positive x as a sum of two numbers, the second of which is small."""
+    """The logarithm of positive x as a sum of two numbers, the second of which is small."""
     e, f = _split(x)
     # atanh's series (fdlibm's e_pow.c): log(1 + f) = 2 (s + s³/3 + …), s = f / (2 + f).
     d = f + 2.0

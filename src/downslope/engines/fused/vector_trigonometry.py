@@ -107,7 +107,7 @@ def _arc(low: Value, high: Value, steep: Value) -> Value:
 
 
 def atan(x: Value) -> Value:
-    """The angle of the slope x: t + t³ P(t²), or π/2 − atan(1/|x|) for |x| > 1."""
+    """The angle of the slope x: t + t³ P(t²), or π/2 less that of 1/|x|."""
     x = rounded(x)
     size = absolute(x)
     return copysign(_arc(at_most(size, 1.0), at_least(size, 1.0), size.compare("gt", 1.0)), x)

@@ -1,0 +1,67 @@
+"""Whether the fused engine can serve, how it lays the work out, and how much it takes at once."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+import torch
+
+from downslope.engines.fused.graphs import NotFusedError
+from downslope.engines.fused.prepare import material_of, program_of
+from downslope.engines.stacked import why_not_together
+from downslope.engines.work import Work
+from downslope.errors import EngineError
+
+FEW_RUNS = 4
+"""Up to so many runs, samples lie across the vector, if an update has enough of them."""
+
+_MANY_SAMPLES = 16
+_MOST_RUNS = 2**16
+_OPERATIONS = 2e11
+"""Operations of a chunk, a few seconds' worth: what an interruption may lose."""
+
+_BYTES = 2**29
+"""Memory of a chunk, results included."""
+
+
+def layout_for(work: Work) -> str:
+    """What lies across a vector: "runs" or "samples"."""
+    batch = work.rows if work.full else (work.group.batch_size or 1)
+    few = len(work) <= FEW_RUNS and batch >= _MANY_SAMPLES
+    return "samples" if few else "runs"
+
+
+def why_not(work: Work, across: str) -> str | None:
+    """Why this work cannot be compiled, as a sentence; None if it can."""
+    reason = why_not_together(work)
+    if reason is not None:
+        return reason
+    if work.problem.device.type != "cpu":
+        return f"it compiles for the processor, and the problem is on {work.problem.device}"
+    if work.problem.dtype not in (torch.float32, torch.float64):
+        name = str(work.problem.dtype).removeprefix("torch.")
+        return f"it computes in float32 and float64, and the problem is in {name}"
+    try:
+        program_of(work, across)
+    except (NotFusedError, EngineError) as error:
+        return str(error)
+    return None
+
+
+def chunk_size(work: Work) -> int:
+    """How many runs to take at once; set by what one run takes, so that a resumed study takes
+    the same."""
+    source = material_of(work).source
+    batch = max(work.rows if work.full else (work.group.batch_size or 1), 1)
+    operations = work.updates * (batch * source.operations(1) + 4 * source.layout.size)
+    operations += len(work.record_at) * max(work.rows, 1) * source.operations(1)
+    keep, size = work.options.keep, work.problem.dtype.itemsize
+    numbers = 6 * source.layout.size + 2 * len(work.record_at)
+    numbers += work.updates * len(keep & {"batch_loss", "gradient_norm"})
+    numbers += len(work.record_at) * source.layout.size * ("parameters" in keep)
+    moving = 0 if work.options.schedule is None else 8 * work.updates
+    constants = sum(prod(shape) for shape in work.problem.shapes_of_others.values())
+    bytes_ = 2 * size * (numbers + constants) + 2 * moving + 8 * len(work.record_at)
+    most = min(_MOST_RUNS, _OPERATIONS / max(operations, 1), _BYTES / bytes_)
+    return int(np.clip(most // 256 * 256, 256, _MOST_RUNS))
