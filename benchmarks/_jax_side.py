@@ -31,7 +31,9 @@ ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
     "gelu": lambda value: jax.nn.gelu(value, approximate=False),
 }
 
-CHUNKS = (16, 64, 256, 1024, 4096)
+CHUNKS = (16, 64, 256, 1024, 4096, 16384)
+MOST_CHUNKS = 4096
+"""More than these many calls cost more than they can save."""
 
 
 def _prepared(writing: str, start: Layers, X: Any, y: Any) -> tuple[Layers, Any, Any]:
@@ -231,7 +233,8 @@ def calibrated(
     for writing in writings:
         given = inputs(writing)
         runs = len(given[0])
-        for size in sorted({dividing(runs, chunk) for chunk in (*CHUNKS, runs)}):
+        sizes = {dividing(runs, chunk) for chunk in (*CHUNKS, runs)}
+        for size in sorted(n for n in sizes if n * MOST_CHUNKS >= runs):
             parts = chunked(given, size)
             for unroll in unrolls:
                 program = build(writing, unroll)

@@ -5,47 +5,20 @@ exchange algorithm in 45 digits; the weights make the errors relative to the fun
 wanted). Its coefficients are then rounded one after the other, from the constant upwards, and the
 higher ones make up for what each rounding lost.
 
-    python scripts/fit_polynomials.py            write coefficients.py
-    python scripts/fit_polynomials.py --errors   only print the largest errors, as powers of two
+    python scripts/fit_polynomials.py
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from minimax import KINDS, Fit, Function, rounded_fit
 from mpmath import mp
 
 TARGET = Path(__file__).parents[1] / "src/downslope/engines/fused/coefficients.py"
-KINDS = {"f32": np.float32, "f64": np.float64}
-Function = Callable[[Any], Any]
 
 mp.dps = 45
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A function to approximate by a polynomial.
-
-    Attributes:
-        name: what the coefficients are called.
-        words: which function it is, in a comment.
-        function: of the polynomial's own variable.
-        weight: what an error counts; of the same variable.
-        ends: the interval, for each kind of number.
-        degrees: of the polynomial, for each kind of number.
-    """
-
-    name: str
-    words: str
-    function: Function
-    weight: Function
-    ends: dict[str, tuple[Any, Any]]
-    degrees: dict[str, int]
 
 
 def both(low: Any, high: Any) -> dict[str, tuple[Any, Any]]:
@@ -174,76 +147,6 @@ FITS = [
 ]
 
 
-def remez(function: Function, weight: Function, grid: list[Any], degree: int) -> tuple[Any, Any]:
-    """The polynomial whose largest weighted error on the grid is least, and that error.
-
-    Returns:
-        Its coefficients (degree + 1,), the constant first, and the error.
-    """
-    wanted, weights = [function(t) for t in grid], [abs(weight(t)) for t in grid]
-    last, count = len(grid) - 1, degree + 2
-    chosen = [round(last * (1 - np.cos(np.pi * k / (count - 1))) / 2) for k in range(count)]
-    for _ in range(15):
-        matrix, right = mp.matrix(count, count), mp.matrix(count, 1)
-        for row, place in enumerate(chosen):
-            for power in range(degree + 1):
-                matrix[row, power] = weights[place] * grid[place] ** power
-            matrix[row, count - 1] = (-1) ** row
-            right[row] = weights[place] * wanted[place]
-        solved = mp.lu_solve(matrix, right)
-        coefficients = [solved[k] for k in range(degree + 1)]
-        errors = [
-            w * (mp.polyval(coefficients[::-1], t) - f)
-            for t, w, f in zip(grid, weights, wanted, strict=True)
-        ]
-        largest = max(abs(error) for error in errors)
-        peaks = _peaks(errors)
-        while len(peaks) > count:
-            peaks.pop(0 if abs(errors[peaks[0]]) < abs(errors[peaks[-1]]) else -1)
-        if len(peaks) < count or largest < 1.01 * abs(solved[count - 1]):
-            break
-        chosen = peaks
-    return coefficients, largest
-
-
-def _peaks(errors: list[Any]) -> list[int]:
-    """Where each run of errors of one sign is largest."""
-    runs: list[list[int]] = [[0]]
-    for place in range(1, len(errors)):
-        if (errors[place] > 0) == (errors[place - 1] > 0):
-            runs[-1].append(place)
-        else:
-            runs.append([place])
-    return [max(run, key=lambda place: abs(errors[place])) for run in runs]
-
-
-def rounded_fit(fit: Fit, kind: str) -> tuple[list[float], Any]:
-    """The coefficients as numbers of that kind, and the largest weighted error with them."""
-    low, high = fit.ends[kind]
-    count = 26 * (fit.degrees[kind] + 2)  # even, so that 0 is never in the middle
-    nodes = [mp.cos(mp.pi * (k + mp.mpf(1) / 2) / count) for k in range(count)]
-    grid = [(low + high) / 2 - (high - low) / 2 * node for node in nodes]
-    made, _ = remez(fit.function, fit.weight, grid, fit.degrees[kind])
-    for power in range(len(made)):
-        rounded = mp.mpf(float(KINDS[kind](float(made[power]))))
-        lost, made[power] = made[power] - rounded, rounded
-        shares = _shared_out(lost, power, len(made), fit.weight, grid)
-        made[power + 1 :] = [c + d for c, d in zip(made[power + 1 :], shares, strict=True)]
-    error = max(abs(fit.weight(t) * (mp.polyval(made[::-1], t) - fit.function(t))) for t in grid)
-    return [float(c) for c in made], error
-
-
-def _shared_out(lost: Any, power: int, count: int, weight: Function, grid: list[Any]) -> list[Any]:
-    """What the higher powers should take over of lost × t^power: a weighted least-squares fit."""
-    if power == count - 1:
-        return []
-    nodes = grid[:: len(grid) // (3 * count)]
-    rows = [[weight(t) * t**k for k in range(power, count)] for t in nodes]
-    matrix = mp.matrix([row[1:] for row in rows])
-    right = mp.matrix([lost * row[0] for row in rows])
-    return list(mp.lu_solve(matrix, right))  # of more equations than unknowns: least squares
-
-
 def pieces(number: Any, kind: str, count: int) -> list[float]:
     """Numbers of that kind whose sum is `number`, each as near as it can be."""
     made: list[float] = []
@@ -256,6 +159,9 @@ def written(name: str, words: str, rows: dict[str, list[float]]) -> str:
     """A table as Python, in the layout of the formatter."""
     lines = [f"# {words}", f"{name}: dict[str, tuple[float, ...]] = {{"]
     for kind, numbers in rows.items():
+        if len(numbers) == 1:
+            lines.append(f'    "{kind}": ({numbers[0]!r},),')
+            continue
         lines += [f'    "{kind}": (', *(f"        {number!r}," for number in numbers), "    ),"]
     return "\n".join([*lines, "}"])
 
@@ -266,11 +172,11 @@ def written_two_over_pi() -> str:
         digits = f"{int(mp.floor(mp.ldexp(2 / mp.pi, TWO_OVER_PI_BITS))):x}"
     lines = [f'    "{digits[k : k + 80]}"' for k in range(0, len(digits), 80)]
     words = f"# 2/π, times 2^{TWO_OVER_PI_BITS}"
-    return "\n".join([words, "TWO_OVER_PI = int(", *lines, '    "",', "    16,", ")"])
+    return "\n".join([words, "TWO_OVER_PI = int(", *lines[:-1], lines[-1] + ",", "    16,", ")"])
 
 
-def main() -> None:
-    """Fit all and write them down."""
+def text() -> str:
+    """The whole module; the largest errors are printed on the way."""
     tables: dict[str, tuple[str, dict[str, list[float]]]] = {}
     for fit in FITS:
         for kind in fit.degrees:
@@ -287,18 +193,13 @@ def main() -> None:
     )
     for name, words, number, count in (
         ("LN2", "ln 2, in pieces", mp.log(2), 2),
-        ("HALF_PI", "π/2, in pieces", mp.pi / 2, 4),
+        ("HALF_PI", "π/2, in pieces", mp.pi / 2, 3),
     ):
         tables[name] = (words, {kind: pieces(number, kind, count) for kind in KINDS})
-    if "--errors" in sys.argv:
-        return
-    title = (
-        '"""The coefficients of vector_math: fitted and written by scripts/fit_polynomials.py."""'
-    )
+    title = "The coefficients of vector_math, fitted and written by scripts/fit_polynomials.py."
     parts = [written(name, words, rows) for name, (words, rows) in tables.items()]
-    parts.append(written_two_over_pi())
-    TARGET.write_text("\n\n".join([title, *parts]) + "\n", encoding="utf-8")
+    return "\n\n".join([f'"""{title}"""', *parts, written_two_over_pi()]) + "\n"
 
 
 if __name__ == "__main__":
-    main()
+    TARGET.write_text(text(), encoding="utf-8")

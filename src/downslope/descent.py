@@ -99,7 +99,8 @@ def descend(
         gradient: by hand: called with the function's arguments (and x and y of the batch) by
             name, returns a dict of gradients; checked against autograd first.
         dtype, device: where to compute; by default where the problem's parameters are.
-        engine: "looped" (torch.optim itself), "stacked", or "auto".
+        engine: "looped" (torch.optim itself), "stacked" (runs side by side in torch), "fused"
+            (compiled), or "auto", which takes what serves and is fastest.
         study: a folder to write to as it goes; if it is there already, it is resumed.
         progress: show progress, where the output is a terminal.
         **hyperparameters: of the optimizers, by torch's names.
@@ -178,8 +179,10 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
     parts = [(plan.index(plan.chunks[place]), outcome) for place, outcome in done.items()]
     places = [place for place in range(len(plan.chunks)) if place not in done]
     chunks = [plan.chunks[place] for place in places]
-    alone = all(plan.alone(chunk) for chunk in chunks)
-    worthwhile = alone and sum(map(plan.seconds, chunks)) > WORTH_PROCESSES
+    together = [place for place in places if plan.alone(plan.chunks[place])]
+    one_by_one = [place for place in places if place not in set(together)]
+    seconds = sum(plan.seconds(plan.chunks[place]) for place in together)
+    worthwhile = seconds > WORTH_PROCESSES
     interrupted = False
 
     def carry_out(place: int, tick: Tick) -> Outcome:
@@ -203,7 +206,8 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
         for outcome in done.values():
             shown.found(outcome)
         try:
-            shared_out(carry_out, places, shown.tick, keep, worthwhile=worthwhile, let_go=let_go)
+            shared_out(carry_out, one_by_one, shown.tick, keep, worthwhile=False)
+            shared_out(carry_out, together, shown.tick, keep, worthwhile=worthwhile, let_go=let_go)
         except KeyboardInterrupt:
             if not parts:
                 raise

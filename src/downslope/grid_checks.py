@@ -66,8 +66,8 @@ def _telling_rows(grid: Grid) -> list[Mapping[str, Any]]:
         return list(rows)
     columns = [Values(row[name] for row in rows).numbers for name in rows[0]]
     if all(column is not None and not np.isnan(column).any() for column in columns):
-        ends = [end for c in columns if c is not None for end in (c.argmin(), c.argmax())]
-        return [rows[place] for place in dict.fromkeys(map(int, [*ends, 0]))]
+        ends = [int(e) for c in columns if c is not None for e in (c.argmin(), c.argmax())]
+        return [rows[place] for place in dict.fromkeys([*ends, 0])]
     telling: dict[Any, Mapping[str, Any]] = {}
     for row in rows:
         switches = tuple((n, repr(v)) for n, v in row.items() if not is_number(v))

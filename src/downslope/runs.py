@@ -330,8 +330,8 @@ class Run:
     def replay(self) -> Run:
         """Compute this very run again, to the bit.
 
-        The runs that shared its chunk are computed with it: the last bit of a product of
-        matrices may depend on how many stand side by side.
+        Where the last bit of a product of matrices may depend on how many runs stand side by side
+        (looped and stacked), the runs that shared its chunk are computed with it.
         """
         plan = self._plan("a replay")
         if plan.unknown:
@@ -339,12 +339,9 @@ class Run:
                 f"run {self.number} cannot be computed again from the study alone, which does not "
                 f"hold {listed(plan.unknown)}"
             )
-        for chunk in plan.chunks:
-            found = np.flatnonzero(plan.index(chunk) == self.number)
-            if len(found):
-                part = (plan.index(chunk), plan.carry_out(chunk))
-                again = assemble(settings_table(plan), [part], plan)
-                return again.where(run=self.number)[0]
+        part = plan.again(self.number)
+        if part is not None:
+            return assemble(settings_table(plan), [part], plan).where(run=self.number)[0]
         raise DownslopeError(f"run {self.number} is not in the plan of these runs")
 
     def _plan(self, what: str) -> Plan:

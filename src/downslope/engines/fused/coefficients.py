@@ -1,4 +1,4 @@
-"""The coefficients of vector_math: fitted and written by scripts/fit_polynomials.py."""
+"""The coefficients of vector_math, fitted and written by scripts/fit_polynomials.py."""
 
 # (eʳ − 1 − r) / r² of r, |r| ≤ ln 2 / 2
 EXP: dict[str, tuple[float, ...]] = {
@@ -306,12 +306,8 @@ ERF_ENDS: dict[str, tuple[float, ...]] = {
 
 # where erfc is 0 when rounded
 ERFC_END: dict[str, tuple[float, ...]] = {
-    "f32": (
-        10.25,
-    ),
-    "f64": (
-        27.5,
-    ),
+    "f32": (10.25,),
+    "f64": (27.5,),
 }
 
 # ln 2, in pieces
@@ -332,13 +328,11 @@ HALF_PI: dict[str, tuple[float, ...]] = {
         1.5707963705062866,
         -4.371138828673793e-08,
         -1.7151245100058819e-15,
-        1.056299898220315e-23,
     ),
     "f64": (
         1.5707963267948966,
         6.123233995736766e-17,
         -1.4973849048591815e-33,
-        0.0,
     ),
 }
 
@@ -347,7 +341,6 @@ TWO_OVER_PI = int(
     "a2f9836e4e441529fc2757d1f534ddc0db6295993c439041fe5163abdebbc561b7246e3a424dd2e0"
     "06492eea09d1921cfe1deb1cb129a73ee88235f52ebb4484e99c7026b45f7e413991d639835339f4"
     "9c845f8bbdf9283b1ff897ffde05980fef2f118b5a0a6d1f6d367ecf27cb09b74f463f669e5fea2d"
-    "7527bac7ebe5f17b3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6babf0cfbc209af4361d"
-    "",
+    "7527bac7ebe5f17b3d0739f78a5292ea6bfb5fb11f8d5d0856033046fc7b6babf0cfbc209af4361d",
     16,
 )

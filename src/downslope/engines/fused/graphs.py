@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from downslope.data import Rows, tensors
@@ -19,7 +18,7 @@ from downslope.engines.fused.values import UnknownOperationError
 from downslope.engines.layout import Layout
 from downslope.engines.program import in_words, model_buffers, used_parameters
 from downslope.engines.work import Handwritten, handwritten_call
-from downslope.objective import MODEL_PREFIX, Objective
+from downslope.objective import MODEL_PREFIX, Function, Objective
 from downslope.problem import Problem
 from downslope.randomness import borrowed
 
@@ -27,6 +26,7 @@ MOST_OPERATIONS = 40_000
 """Operations for the samples worked on together, above which straight-line code would not pay."""
 
 _TOLERANCE = 1e-9
+_SHARE_OF_SUMS = 0.06
 
 
 class NotFusedError(Exception):
@@ -43,6 +43,8 @@ class Source:
         mean: whether a batch's loss is the mean of its samples' (else their sum).
         train, evaluate: by the number of samples: their summed gradients and loss, or the loss
             alone in evaluation mode.
+        block: the most samples that are worked on together.
+        same: whether a loss is the same in evaluation mode.
     """
 
     layout: Layout
@@ -50,10 +52,12 @@ class Source:
     mean: bool
     train: dict[int, Traced]
     evaluate: dict[int, Traced]
+    block: int
+    same: bool
 
     def operations(self, samples: int) -> int:
         """How many elementary operations a pass over so many samples takes."""
-        return sum(_size(node) for node in self.train[samples].graph.nodes)
+        return _operations(self.train[samples])
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,8 +74,8 @@ class Material:
     replaced: int = 0
 
 
-def source_of(problem: Problem, gradient: Handwritten | None, samples: Sequence[int]) -> Source:
-    """Trace a problem for each of these numbers of samples at a time.
+def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Source:
+    """Trace a problem for one sample at a time, and for `most` where that pays.
 
     Raises:
         NotFusedError: if its samples cannot be taken apart, or an operation is not known.
@@ -85,16 +89,43 @@ def source_of(problem: Problem, gradient: Handwritten | None, samples: Sequence[
     try:
         mean = _is_mean(problem, gradient, tuple(layout.shapes))
         maker = _Maker(problem, gradient, layout, constants, mean)
-        counts = samples if problem.train is not None else [1]
-        train = {count: maker.trained(count) for count in counts}
-        evaluate = {count: maker.evaluated(count) for count in counts}
+        train = {1: maker.trained(1)}
+        block = _block(train[1], layout, most) if problem.train is not None else 1
+        if block > 1:
+            train[block] = maker.trained(block)
+        same = _knows_no_mode(problem.template)
+        if not same:
+            evaluate = {count: maker.evaluated(count) for count in train}
+            same = evaluate[1].text == train[1].last_output().text
+        else:
+            evaluate = {count: traced.last_output() for count, traced in train.items()}
     except NotFusedError:
         raise
     except Exception as error:  # torch raises many kinds here; all mean the same to a caller
         raise NotFusedError(f"the model cannot be traced ({in_words(error)})") from error
     for traced in (*train.values(), *evaluate.values()):
         _check_operations(traced)
-    return Source(layout, constants, mean, train, evaluate)
+    return Source(layout, constants, mean, train, evaluate, block, same)
+
+
+def _block(single: Traced, layout: Layout, most: int) -> int:
+    """How many samples to work on together.
+
+    Where much of the work goes into sums of gradients, a sum is loaded and stored once for
+    several samples; elsewhere a longer program would gain nothing.
+    """
+    operations = _operations(single)
+    sums = layout.size / max(operations, 1)
+    return most if sums > _SHARE_OF_SUMS and most * operations <= MOST_OPERATIONS // 4 else 1
+
+
+def _knows_no_mode(objective: Objective) -> bool:
+    """Whether every part of it is known to be the same in training and in evaluation."""
+    losses = torch.nn.modules.loss._Loss
+    return all(
+        isinstance(part, (*_WITHOUT_MODE, losses)) and type(part).__module__.startswith(_OWN)
+        for part in objective.modules()
+    )
 
 
 class _Maker:
@@ -254,11 +285,33 @@ def _check_operations(traced: Traced) -> None:
             raise NotFusedError(f"torch's operation {name!r} is not compiled")
 
 
+_OWN = ("torch.nn.modules.", "downslope.")
+_WITHOUT_MODE = (
+    Function,
+    Objective,
+    nn.Sequential,
+    nn.Linear,
+    nn.Bilinear,
+    nn.Flatten,
+    nn.Unflatten,
+    nn.Embedding,
+    nn.LayerNorm,
+    nn.RMSNorm,
+    nn.Conv1d,
+    nn.Conv2d,
+    *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softmax),
+    *(nn.Tanh, nn.Sigmoid, nn.LogSoftmax, nn.Hardtanh, nn.Hardswish, nn.Softsign, nn.Identity),
+)
+
 _DEAR = {
     **dict.fromkeys(("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "exp2", "log2"), 20),
     **dict.fromkeys(("erf", "erfc", "sin", "cos", "tan", "pow", "atan", "asin", "acos"), 35),
     **dict.fromkeys(("div", "sqrt", "rsqrt", "reciprocal"), 6),
 }
+
+
+def _operations(traced: Traced) -> int:
+    return sum(_size(node) for node in traced.graph.nodes)
 
 
 def _size(node: Any) -> int:

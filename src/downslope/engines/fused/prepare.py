@@ -22,6 +22,7 @@ from downslope.engines.fused.graphs import (
 )
 from downslope.engines.fused.kernel import KERNEL, ORDERS, build
 from downslope.engines.fused.lower import KIND_OF
+from downslope.engines.fused.remembered import remembered
 from downslope.engines.fused.spec import Graphs, HyperSlot, Spec, Tensors
 from downslope.engines.fused.trace import Traced, trace
 from downslope.engines.fused.values import UnknownOperationError
@@ -31,16 +32,13 @@ from downslope.optimizers import RULES
 from downslope.problem import Problem
 
 BLOCK = 4
-"""Samples worked on together."""
+"""Samples worked on together, at most."""
 
 MANY_ROWS = 2048
 """Rows in an update from which on its sums are gathered in parts."""
 
 _FEW_NUMBERS = 48
 """Parameters and state of a run that are kept in registers and stack slots, at most."""
-
-
-_SHARE_OF_SUMS = 0.06
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,8 +95,8 @@ def material_of(work: Work) -> Material:
 
 
 def _material(work: Work) -> Material:
-    problem = work.problem
-    source = source_of(problem, work.options.gradient, (1, BLOCK))
+    problem, gradient = work.problem, work.options.gradient
+    source = remembered(problem, (gradient,), lambda: source_of(problem, gradient, BLOCK))
     return Material(source, problem.train, problem.validation)
 
 
@@ -125,7 +123,6 @@ def _program(work: Work, across: str, material: Material) -> Program:
     orders = orders_needed(work, lanes) if across == "runs" else int(_shuffles(work))
     parts = cells(group, work.problem.names)
     keep = work.options.keep
-    same = source.evaluate[1].text == _loss_alone(source.train[1]).text
     clips = bool(np.isfinite(group.clip_norm).any())
     spec = Spec(
         kind=kind,
@@ -142,7 +139,7 @@ def _program(work: Work, across: str, material: Material) -> Program:
         hyper=slots,
         cell_state=len(cell_state),
         element_state=len(element_state),
-        full=work.full and same,
+        full=work.full and source.same,
         mean=source.mean,
         deep=max(batch, 1) > MANY_ROWS * (lanes if across == "samples" else 1),
         registers=registers,
@@ -202,9 +199,7 @@ def _block(source: Source, batch: int, across: str, lanes: int) -> int:
             f"({operations:,} operations a sample)"
         )
     here = batch // lanes if across == "samples" else batch
-    sums = source.layout.size / max(operations, 1)  # how much of the work goes into gradients
-    worth = sums > _SHARE_OF_SUMS and BLOCK * operations <= MOST_OPERATIONS // 4
-    return BLOCK if worth and BLOCK <= here and BLOCK in source.train else 1
+    return source.block if source.block <= here else 1
 
 
 def _named(problem: Problem, name: str) -> Tensor:
@@ -299,8 +294,3 @@ def _rule(key: _RuleKey) -> tuple[Traced, tuple[str, ...], tuple[str, ...]]:
     step = torch.tensor(1.0, dtype=torch.float64)
     traced = trace(update, (parameter, parameter.clone(), states, numbers, step))
     return traced, of_elements, of_cells
-
-
-def _loss_alone(traced: Traced) -> Traced:
-    """The graph of gradients and loss, cut down to the loss."""
-    return traced.last_output()

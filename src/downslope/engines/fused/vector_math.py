@@ -23,22 +23,16 @@ from downslope.engines.fused.vector_basics import (
     trunc,
 )
 from downslope.engines.fused.vector_erf import erf, erfc
-from downslope.engines.fused.vector_exponentials import (
+from downslope.engines.fused.vector_exponentials import cosh, exp, exp2, expm1, sigmoid, sinh, tanh
+from downslope.engines.fused.vector_logarithms import (
     acosh,
     asinh,
     atanh,
-    cosh,
-    exp,
-    exp2,
-    expm1,
     log,
     log1p,
     log2,
     log10,
     power,
-    sigmoid,
-    sinh,
-    tanh,
 )
 from downslope.engines.fused.vector_remainders import fmod, remainder
 from downslope.engines.fused.vector_trigonometry import acos, asin, atan, atan2, cos, sin, tan

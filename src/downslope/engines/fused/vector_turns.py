@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -16,11 +18,11 @@ from downslope.engines.fused.vector_basics import FORMATS, round, rounded
 # From here on, π/2 in three pieces would not be precise enough.
 FAR_EXPONENT = {"f32": 17, "f64": 27}
 _PIECES = 4
-_NUMPY = {"f32": np.float32, "f64": np.float64}
+_NUMPY: dict[str, Callable[[float], Any]] = {"f32": np.float32, "f64": np.float64}
 
 
 def quarter_turns(size: Value) -> tuple[Value, Value]:
-    """N (an integer, of which the last two bits count) and r: size = n π/2 + r, |r| ≤ π/4.
+    """The n (its last two bits) and r such that size = n π/2 + r, |r| ≤ π/4.
 
     Cody and Waite's reduction: n times the first piece of π/2 is taken away exactly, so that what
     is left is rounded relative to itself. Numbers from 2^FAR_EXPONENT on take another way, which is
