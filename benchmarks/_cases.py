@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Case:
             loss = loss_of(model(X), y)
             loss.backward()
             optimizer.step()
-        return float(loss_of(model(X), y))
+        return loss_of(model(X), y).item()
 
 
 def net(activation: type[nn.Module], *sizes: int) -> nn.Sequential:
@@ -72,7 +73,7 @@ def net(activation: type[nn.Module], *sizes: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers: list[nn.Module] = []
-        for before, after in zip(sizes[:-1], sizes[1:], strict=True):
+        for before, after in pairwise(sizes):
             layers += [nn.Linear(before, after), activation()]
         return nn.Sequential(*layers[:-1])
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import statistics
 import threading
-from collections.abc import Callable
 
 import llvmlite.binding as llvm
 from _timing import seconds
@@ -60,32 +59,36 @@ def _module(width: int) -> ir.Module:
     return module
 
 
-def _compiled() -> tuple[object, Callable[[int], float]]:
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    parsed = llvm.parse_assembly(str(_module(lanes())))
-    parsed.verify()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
-    )
-    engine = llvm.create_mcjit_compiler(parsed, machine)
-    engine.finalize_object()
-    signature = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64)
-    return engine, signature(engine.get_function_address("chains"))
+class Peak:
+    """The kernel, compiled."""
 
+    def __init__(self) -> None:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        parsed = llvm.parse_assembly(str(_module(lanes())))
+        parsed.verify()
+        machine = llvm.Target.from_default_triple().create_target_machine(
+            cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=2
+        )
+        self.owner = llvm.create_mcjit_compiler(parsed, machine)  # of the code that is called
+        self.owner.finalize_object()
+        signature = ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64)
+        self.chains = signature(self.owner.get_function_address("chains"))
 
-def multiply_adds_a_second(threads: int, repeats: int = 5) -> float:
-    """The median over repetitions; a foreign call lets the other threads go on."""
-    engine, chains = _compiled()  # the engine owns the code: it must outlive the calls
-
-    def work() -> None:
-        callers = [threading.Thread(target=chains, args=(TURNS,)) for _ in range(threads)]
+    def work(self, threads: int) -> None:
+        """The kernel on some threads at once: a foreign call lets the others go on."""
+        callers = [threading.Thread(target=self.chains, args=(TURNS,)) for _ in range(threads)]
         for caller in callers:
             caller.start()
         for caller in callers:
             caller.join()
 
-    work()
-    took = statistics.median(seconds(work) for _ in range(repeats))
-    del engine
-    return threads * TURNS * CHAINS * lanes() / took
+    def multiply_adds(self, threads: int) -> float:
+        """How many multiply-adds `work` does."""
+        return float(threads * TURNS * CHAINS * lanes())
+
+    def rate(self, threads: int, repeats: int = 5) -> float:
+        """Multiply-adds a second, the median over repetitions."""
+        self.work(threads)
+        took = statistics.median(seconds(lambda: self.work(threads)) for _ in range(repeats))
+        return self.multiply_adds(threads) / took

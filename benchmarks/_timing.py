@@ -29,7 +29,7 @@ def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str
     return times
 
 
-def ratio(times: Mapping[str, list[float]], above: str, below: str) -> float:
+def median_ratio(times: Mapping[str, list[float]], above: str, below: str) -> float:
     """The median over the repetitions of one side's time over the other's."""
     return statistics.median(a / b for a, b in zip(times[above], times[below], strict=True))
 

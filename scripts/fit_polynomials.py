@@ -193,6 +193,7 @@ def text() -> str:
     )
     for name, words, number, count in (
         ("LN2", "ln 2, in pieces", mp.log(2), 2),
+        ("LOG10_2", "log₁₀ 2, in pieces", mp.log10(2), 2),
         ("HALF_PI", "π/2, in pieces", mp.pi / 2, 3),
     ):
         tables[name] = (words, {kind: pieces(number, kind, count) for kind in KINDS})

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from downslope.engines.fused.values import KINDS, Emitter, Slot, Value
+from downslope.engines.fused.values import KINDS, POINTER, SIZES, Emitter, Slot, Value
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
+_BYTE = ir.IntType(8)
 Array = np.ndarray[Any, np.dtype[np.object_]]
 
 
@@ -42,16 +43,14 @@ def integer(emit: Emitter, number: int) -> Value:
 
 def at(emit: Emitter, base: ir.Value, kind: str, offset: Value | int, width: int = 1) -> ir.Value:
     """The address `offset` places of `width` numbers after `base`, an i64."""
-    size = np.dtype({"f32": "f4", "f64": "f8", "i1": "i1", "i8": "i1", "i32": "i4", "i64": "i8"}[kind])
-    if isinstance(offset, int):
-        offset = integer(emit, offset)
-    distance = offset * (size.itemsize * width)
-    return emit.builder.gep(base, [distance.ir], source_etype=ir.IntType(8))
+    size = SIZES[kind] * width
+    distance = ir.Constant(I64, offset * size) if isinstance(offset, int) else (offset * size).ir
+    return emit.builder.gep(base, [distance], source_etype=_BYTE)
 
 
 def pointer(emit: Emitter, address: Value) -> ir.Value:
     """An address as a pointer to bytes."""
-    return emit.builder.inttoptr(address.ir, ir.IntType(8).as_pointer())
+    return emit.builder.inttoptr(address.ir, POINTER)
 
 
 @contextmanager

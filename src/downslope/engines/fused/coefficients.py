@@ -322,6 +322,18 @@ LN2: dict[str, tuple[float, ...]] = {
     ),
 }
 
+# log₁₀ 2, in pieces
+LOG10_2: dict[str, tuple[float, ...]] = {
+    "f32": (
+        0.3010300099849701,
+        -1.432098883924482e-08,
+    ),
+    "f64": (
+        0.3010299956639812,
+        -2.8037281277851704e-18,
+    ),
+}
+
 # π/2, in pieces
 HALF_PI: dict[str, tuple[float, ...]] = {
     "f32": (

@@ -26,7 +26,7 @@ MOST_OPERATIONS = 40_000
 """Operations for the samples worked on together, above which straight-line code would not pay."""
 
 _TOLERANCE = 1e-9
-_SHARE_OF_SUMS = 0.06
+_SHARE_OF_SUMS = 0.1
 
 
 class NotFusedError(Exception):

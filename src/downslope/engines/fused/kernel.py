@@ -12,6 +12,7 @@ update to another. For each update::
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -29,7 +30,7 @@ from downslope.engines.fused.rows import Place, Rows, gathered
 from downslope.engines.fused.spec import Graphs, Spec
 from downslope.engines.fused.trace import Traced
 from downslope.engines.fused.update import Update
-from downslope.engines.fused.values import Emitter, Value, where
+from downslope.engines.fused.values import POINTER, Emitter, Value, where
 from downslope.engines.fused.verdicts import Verdicts
 
 KERNEL, ORDERS = "downslope_kernel", "downslope_orders"
@@ -39,12 +40,22 @@ PART = 512
 Array = np.ndarray[Any, np.dtype[np.object_]]
 
 
-def build(spec: Spec, graphs: Graphs) -> ir.Module:
+def written(spec: Spec, graphs: Graphs) -> str:
     """The program as LLVM IR; its functions are `KERNEL` (frame, thread) and `ORDERS`."""
+    collects = gc.isenabled()
+    gc.disable()  # it would look through tens of thousands of instructions again and again
+    try:
+        return str(_module(spec, graphs))
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _module(spec: Spec, graphs: Graphs) -> ir.Module:
     module = ir.Module("downslope")
     if spec.orders:
         define_orders(module)
-    pointer = ir.IntType(8).as_pointer()
+    pointer = POINTER
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, I64]), KERNEL)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     Kernel(spec, graphs, Emitter(builder, spec.lanes), function).write()
@@ -75,7 +86,7 @@ class Kernel:
         head = builder.append_basic_block("tile")
         builder.branch(head)
         builder.position_at_end(head)
-        counter = builder.inttoptr(frame["next_tile"].ir, I64.as_pointer())
+        counter = builder.inttoptr(frame["next_tile"].ir, POINTER)
         taken = builder.atomic_rmw("add", counter, ir.Constant(I64, 1), "monotonic")
         self.tile = Value(emit, "i64", True, taken)
         with when(emit, self.tile.compare("ge", frame["tiles"])):
@@ -171,8 +182,8 @@ class Kernel:
     def _stop(self) -> None:
         """End the call, leaving this tile unfinished, where it was asked to stop."""
         emit, frame = self.emit, self.frame
-        address = emit.builder.inttoptr(frame["stop"].ir, I64.as_pointer())
-        asked = emit.builder.load_atomic(address, "monotonic", 8)
+        address = emit.builder.inttoptr(frame["stop"].ir, POINTER)
+        asked = emit.builder.load_atomic(address, "monotonic", 8, typ=I64)
         self._leave(emit.wrap(asked).compare("ne", 0), self.exit)
 
     # -- passes over rows -----------------------------------------------------------------------------
@@ -307,7 +318,7 @@ class Kernel:
                 chosen = [row(i + each * s) for s in range(spec.block)]
                 self._take(block, rows.arrays(chosen), None, gradients)
                 reached.set(i + each * spec.block)
-            if spec.block == 1 and each == 1:
+            if not spec.ragged:
                 return
             with loop(emit, reached.get(), stop, each) as i:
                 mask = None

@@ -84,7 +84,8 @@ class Interpreter:
             raise UnknownOperationError(operation_name(node.target))
         args = torch.fx.map_arg(node.args, lambda n: self.known[n])
         kwargs = torch.fx.map_arg(node.kwargs, lambda n: self.known[n])
-        return take(Call(self, node), *args, **kwargs)
+        made = take(Call(self, node), *args, **kwargs)
+        return filled((), [made]) if isinstance(made, Value) else made
 
     def constant(self, tensor: Tensor) -> Array:
         """A tensor's numbers as constants."""
@@ -97,6 +98,7 @@ class Call:
 
     def __init__(self, interpreter: Interpreter, node: Node) -> None:
         self.emit = interpreter.emit
+        self.node = node
         meta = node.meta.get("val")
         self.shape = tuple(meta.shape) if isinstance(meta, Tensor) else ()
         self.dtype = meta.dtype if isinstance(meta, Tensor) else None
@@ -207,6 +209,10 @@ def _logical(number: Value) -> Value:
     return number.to("i1")
 
 
+def _signbit(a: Value) -> Value:
+    return a.bits().compare("lt", 0)
+
+
 def _divide(a: Value, b: Value) -> Value:
     if a.kind not in FLOATS:
         raise UnknownOperationError("division of whole numbers")
@@ -293,14 +299,36 @@ def _reshape(call: Call, a: Array, *_: Any) -> Array:
     return a.reshape(call.shape)
 
 
-def _as_strided(
-    call: Call, a: Array, size: Sequence[int], stride: Sequence[int], offset: int = 0
-) -> Array:
-    # What torch takes apart so is contiguous; anything else would need the storage behind it.
+def _places(call: Call, size: Sequence[int], stride: Sequence[int], offset: int | None) -> Any:
+    """Where in the memory of the call's first tensor the elements of such a view are."""
+    given = call.node.args[0].meta["val"]
+    if not given.is_contiguous() or given.storage_offset() or given.numel() != _stored(given):
+        raise UnknownOperationError("as_strided of a part of a tensor")
     places = np.zeros((), dtype=np.int64) + (offset or 0)
     for length, step in zip(size, stride, strict=True):
         places = places[..., None] + np.arange(length) * step
-    return a.reshape(-1)[places]
+    return places
+
+
+def _as_strided(
+    call: Call, a: Array, size: Sequence[int], stride: Sequence[int], offset: int | None = 0
+) -> Array:
+    return a.reshape(-1)[_places(call, size, stride, offset)]
+
+
+def _as_strided_scatter(
+    call: Call,
+    a: Array,
+    b: Array,
+    size: Sequence[int],
+    stride: Sequence[int],
+    offset: int | None = 0,
+) -> Array:
+    return _put(a.reshape(-1), _places(call, size, stride, offset), b).reshape(a.shape)
+
+
+def _stored(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def _slice(
@@ -321,6 +349,23 @@ def _select(call: Call, a: Array, dim: int, index: int) -> Array:
     return a.take(index, axis=dim)
 
 
+def _put(a: Array, place: Any, b: Array) -> Array:
+    made = a.copy()
+    made[place] = b
+    return made
+
+
+def _select_scatter(call: Call, a: Array, b: Array, dim: int, index: int) -> Array:
+    return _put(a, (slice(None),) * (dim % a.ndim) + (index,), b)
+
+
+def _slice_scatter(
+    call: Call, a: Array, b: Array, dim: int = 0, start: int | None = None, end: int | None = None,
+    step: int = 1,
+) -> Array:  # fmt: skip
+    return _put(a, (slice(None),) * (dim % a.ndim) + (slice(start, end, step),), b)
+
+
 def _cat(call: Call, arrays: Sequence[Array], dim: int = 0) -> Array:
     # Empty tensors of one dimension may stand beside any others.
     return np.concatenate([a for a in arrays if a.size], axis=dim)
@@ -335,13 +380,14 @@ def _pad(call: Call, a: Array, padding: Sequence[int], value: float = 0.0) -> Ar
 SHAPES: dict[str, Callable[..., Any]] = {
     "alias": lambda call, a: a,
     "as_strided": _as_strided,
+    "as_strided_scatter": _as_strided_scatter,
     "broadcast_in_dim": _broadcast_in_dim,
     "cat": _cat,
     "clone": lambda call, a, **_: a,
     "collapse": _reshape,
     "collapse_view": _reshape,
     "constant_pad_nd": _pad,
-    "copy_": lambda call, a, b, *_: np.broadcast_to(_as_kind(call.emit, b, call.kind), a.shape),
+    "copy": lambda call, a, b, *_: np.broadcast_to(_as_kind(call.emit, b, call.kind), a.shape),
     "detach": lambda call, a: a,
     "expand": lambda call, a, size, **_: np.broadcast_to(a, call.shape),
     "flip": lambda call, a, dims: np.flip(a, tuple(dims)),
@@ -349,6 +395,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "reshape": _reshape,
     "rev": lambda call, a, dims: np.flip(a, tuple(dims)),
     "select.int": _select,
+    "select_scatter": _select_scatter,
+    "slice_scatter": _slice_scatter,
     "slice": _slice_in_dims,
     "slice.Tensor": _slice,
     "split_dim": _reshape,
@@ -532,6 +580,7 @@ OTHERS: dict[str, Callable[..., Any]] = {
 
 _TABLE = {
     **{name: _each(function) for name, function in UNARY.items()},
+    "signbit": _each(_signbit, converts=False),
     **{name: _each(function) for name, function in BINARY.items()},
     **{name: _compare(name) for name in COMPARISONS},
     **SHAPES,

@@ -20,7 +20,7 @@ from downslope.engines.fused.graphs import (
     Source,
     source_of,
 )
-from downslope.engines.fused.kernel import KERNEL, ORDERS, build
+from downslope.engines.fused.kernel import KERNEL, ORDERS, written
 from downslope.engines.fused.lower import KIND_OF
 from downslope.engines.fused.remembered import remembered
 from downslope.engines.fused.spec import Graphs, HyperSlot, Spec, Tensors
@@ -140,6 +140,7 @@ def _program(work: Work, across: str, material: Material) -> Program:
         cell_state=len(cell_state),
         element_state=len(element_state),
         full=work.full and source.same,
+        ragged=_is_ragged(work, material, batch, block * (lanes if across == "samples" else 1)),
         mean=source.mean,
         deep=max(batch, 1) > MANY_ROWS * (lanes if across == "samples" else 1),
         registers=registers,
@@ -156,13 +157,20 @@ def _program(work: Work, across: str, material: Material) -> Program:
         source.train[block], source.train[1], source.evaluate[block], source.evaluate[1], update
     )
     functions = [KERNEL, *([ORDERS] if orders else [])]
+    code = compiling.load(
+        f"{spec!r}\n{graphs.text}", lambda: _written(spec, graphs), functions=functions
+    )
+    return Program(spec, source.layout, source.constants, element_state, cell_state, code)
+
+
+def _written(spec: Spec, graphs: Graphs) -> str:
     try:
-        code = compiling.load(
-            f"{spec!r}\n{graphs.text}", lambda: build(spec, graphs), functions=functions
-        )
+        return written(spec, graphs)
     except UnknownOperationError as error:
         raise NotFusedError(f"{error} is not compiled") from error
-    return Program(spec, source.layout, source.constants, element_state, cell_state, code)
+    except Exception as error:  # a graph of a form that the interpreter was not made for
+        said = " ".join(str(error).split())[:150]
+        raise NotFusedError(f"its graph cannot be compiled ({said})") from error
 
 
 def switches_of(work: Work) -> dict[str, Any]:
@@ -200,6 +208,17 @@ def _block(source: Source, batch: int, across: str, lanes: int) -> int:
         )
     here = batch // lanes if across == "samples" else batch
     return source.block if source.block <= here else 1
+
+
+def _is_ragged(work: Work, material: Material, batch: int, together: int) -> bool:
+    """Whether any pass over rows ends with fewer than are worked on together."""
+    rows = 0 if material.train is None else len(material.train)
+    passes = [batch, rows]
+    if batch and not work.problem.drop_last:
+        passes.append(rows % batch)
+    if material.validation is not None:
+        passes.append(len(material.validation))
+    return any(length % together for length in passes)
 
 
 def _named(problem: Problem, name: str) -> Tensor:

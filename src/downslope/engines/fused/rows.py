@@ -11,7 +11,7 @@ from llvmlite import ir
 
 from downslope.engines.fused.blocks import I32, I64, at
 from downslope.engines.fused.spec import Spec
-from downslope.engines.fused.values import Emitter, Slot, Value
+from downslope.engines.fused.values import POINTER, SIZES, Emitter, Slot, Value
 
 Array = np.ndarray[Any, np.dtype[np.object_]]
 Place = Value | list[Value]
@@ -68,10 +68,10 @@ def gathered(emit: Emitter, base: ir.Value, kind: str, offset: Value) -> Value:
     """Numbers from a place a lane."""
     builder, lanes = emit.builder, emit.lanes
     target = emit.type_of(kind, False)
-    size = {"f32": 4, "f64": 8, "i64": 8, "i32": 4}[kind]
+    size = SIZES[kind]
     places = builder.ptrtoint(base, I64)
     addresses = offset * size + Value(emit, "i64", True, places)
-    pointers = builder.inttoptr(addresses.vector, ir.VectorType(ir.IntType(8).as_pointer(), lanes))
+    pointers = builder.inttoptr(addresses.vector, ir.VectorType(POINTER, lanes))
     name = f"llvm.masked.gather.v{lanes}{kind}.v{lanes}p0"
     declared = emit.module.globals.get(name)
     ones = emit.number(True, "i1").vector

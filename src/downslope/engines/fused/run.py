@@ -49,7 +49,7 @@ class _Descent:
         spec = self.program.spec
         self.tiles = tiling(work, spec.width, spec.orders)
         self.values: dict[str, Any] = {
-            **_counts(work),
+            **_counts(work, 0 if self.material.train is None else len(self.material.train)),
             **data_arrays(self.program, self.material.train, ""),
             **data_arrays(self.program, self.material.validation, "validation_"),
             **state_arrays(self.program, work, self.hyper, self.tiles),
@@ -207,7 +207,7 @@ class _Descent:
         return None if values is None else self.tiles.gathered(values, len(self.work))
 
 
-def _counts(work: Work) -> dict[str, Any]:
+def _counts(work: Work, rows: int) -> dict[str, Any]:
     """Counts and bounds."""
     options, per_epoch = work.options, work.updates_per_epoch
     gap = {"epoch": per_epoch, "step": 1}.get(str(options.every), options.every)
@@ -215,7 +215,7 @@ def _counts(work: Work) -> dict[str, Any]:
     return {
         "updates": work.updates,
         "per_epoch": per_epoch,
-        "batch": work.group.batch_size or 1,
+        "batch": rows if work.full else (work.group.batch_size or 1),
         "records": len(work.record_at),
         "gap": int(gap),
         "every_loss": int("loss" in options.keep or judged),

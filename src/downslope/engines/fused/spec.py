@@ -54,6 +54,7 @@ class Spec:
         cell_state, element_state: numbers of the optimizer's state for each cell, and each parameter.
         full: every update sees all rows as stored, so its loss is the loss at that record too.
         deep: sums over rows are gathered in parts, because there are many.
+        ragged: some pass over rows leaves fewer than a block.
         mean: the loss of a batch is the mean of its samples' losses, not their sum.
         registers: parameters are few enough to be variables of the program, not memory.
         single: an update sees one sample, or there is no data; nothing is to be summed.
@@ -74,6 +75,7 @@ class Spec:
     cell_state: int
     element_state: int
     full: bool
+    ragged: bool
     mean: bool
     deep: bool
     registers: bool

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.func import functionalize
 from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -50,7 +51,8 @@ def trace(function: Callable[..., Any], arguments: Sequence[Any]) -> Traced:
     Raises:
         Exception: whatever torch raises where Python code asks for values.
     """
-    module = make_fx(function, decomposition_table=_decompositions())(*arguments)
+    plain = functionalize(function, remove="mutations")  # a write in place becomes a new tensor
+    module = make_fx(plain, decomposition_table=_decompositions())(*arguments)
     graph: Graph = module.graph
     _merge(graph)
     graph.eliminate_dead_code()
@@ -72,9 +74,7 @@ def _merge(graph: Graph) -> None:
     """Compute once what is written twice: backward passes repeat much of the forward pass."""
     known: dict[Any, Node] = {}
     for node in list(graph.nodes):
-        if node.op != "call_function" or "_(" in f"{node.target}(":
-            continue
-        if "empty" in str(node.target) or _written_to(node):
+        if node.op != "call_function":
             continue
         key = (node.target, _hashable(node.args), _hashable(node.kwargs))
         if key in known:
@@ -82,10 +82,6 @@ def _merge(graph: Graph) -> None:
             graph.erase_node(node)
         else:
             known[key] = node
-
-
-def _written_to(node: Node) -> bool:
-    return any("copy_" in str(user.target) for user in node.users)
 
 
 def _hashable(value: Any) -> Any:

@@ -22,7 +22,6 @@ x² − mean² must not come out below zero where plain rounding gives zero.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -39,6 +38,11 @@ KINDS: dict[str, ir.Type] = {
     "i32": ir.IntType(32),
     "i64": ir.IntType(64),
 }
+SIZES = {"f32": 4, "f64": 8, "i1": 1, "i8": 1, "i32": 4, "i64": 8}
+"""Bytes of a number in memory."""
+
+POINTER = ir.PointerType()
+
 _NUMPY = {
     "f32": np.float32,
     "f64": np.float64,
@@ -68,6 +72,7 @@ class Emitter:
     def __init__(self, builder: ir.IRBuilder, lanes: int) -> None:
         self.builder, self.lanes = builder, lanes
         self.module: ir.Module = builder.function.module
+        self._numbers: dict[tuple[str, str], Value] = {}
         self.never: tuple[ir.Value, ir.Block] | None = None
         """A condition that is never met, and where it would lead: see `cut`."""
 
@@ -95,22 +100,23 @@ class Emitter:
 
     def number(self, number: float | int | bool, kind: str) -> Value:
         """A constant."""
-        with np.errstate(all="ignore"):
-            exact = _NUMPY[kind](number).item()
-        return Value(self, kind, True, ir.Constant(KINDS[kind], exact), exact)
+        key = (kind, repr(number))
+        if key not in self._numbers:
+            with np.errstate(all="ignore"):
+                exact = _NUMPY[kind](number).item()
+            self._numbers[key] = Value(self, kind, True, ir.Constant(KINDS[kind], exact), exact)
+        return self._numbers[key]
 
     def load(self, pointer: ir.Value, kind: str, uniform: bool, align: int | None = None) -> Value:
         """What `pointer` points to."""
-        made_type = self.type_of(kind, uniform)
-        typed = self.builder.bitcast(pointer, made_type.as_pointer())
-        loaded = self.builder.load(typed, align=align or _size(kind))
+        target = self.type_of(kind, uniform)
+        loaded = self.builder.load(pointer, align=align or SIZES[kind], typ=target)
         return Value(self, kind, uniform, loaded)
 
     def store(self, value: Value, pointer: ir.Value, uniform: bool, align: int | None = None) -> None:
         """Put `value` where `pointer` points to."""
         made = value.ir if uniform else value.vector
-        typed = self.builder.bitcast(pointer, made.type.as_pointer())
-        self.builder.store(made, typed, align=align or _size(value.kind))
+        self.builder.store(made, pointer, align=align or SIZES[value.kind])
 
     def intrinsic(self, name: str, values: Sequence[Value]) -> Value:
         """An LLVM intrinsic of operands of one kind, such as ``llvm.sqrt``."""
@@ -165,9 +171,9 @@ class Value:
         builder, lanes = self.emit.builder, self.emit.lanes
         scalar = self.ir
         vector_type = ir.VectorType(scalar.type, lanes)
-        if self.constant is not None:
-            return _Written(vector_type, f"splat ({scalar})")
-        place = id(builder.block)
+        place = 0 if self.constant is not None else id(builder.block)
+        if self.constant is not None and place not in self._vectors:
+            self._vectors[place] = _Written(vector_type, f"splat ({scalar})")
         if place not in self._vectors:
             index = ir.Constant(ir.IntType(32), 0)
             one = builder.insert_element(ir.Constant(vector_type, ir.Undefined), scalar, index)
@@ -468,7 +474,3 @@ class _Written(ir.FormattedConstant):
 
 def _kind_of(element: ir.Type) -> str:
     return next(kind for kind, known in KINDS.items() if known == element)
-
-
-def _size(kind: str) -> int:
-    return struct.calcsize({"f32": "f", "f64": "d", "i1": "b", "i8": "b", "i32": "i", "i64": "q"}[kind])

@@ -1,4 +1,4 @@
-"""Signs, rounding, extremes and remainders of vectors of numbers, all exact."""
+"""Signs, whole numbers, roots and extremes, and what the other functions of numbers share."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def ceil(x: Value) -> Value:
 
 
 def trunc(x: Value) -> Value:
-    """X without its fraction."""
+    """The integer next to x on the way to 0."""
     return x.emit.intrinsic("llvm.trunc", [x])
 
 

@@ -15,9 +15,10 @@ from downslope.engines.fused.vector_exponentials import exp
 
 
 def erf(x: Value) -> Value:
-    """X + x P(x²) for small |x|, else 1 − Q(|x|)ᵏ: a root of erfc needs neither exp nor 1/x.
+    """For small |x|, x + x P(x²), else 1 − Q(|x|)ᵏ, where Q is a root of erfc.
 
-    That Q rounds matters little, since erfc(|x|) is small there.
+    A root of erfc is nearly a polynomial, so that neither exp nor a division is needed. That Q is
+    rounded matters little, since erfc(|x|) is small there.
     """
     x = rounded(x)
     size, square = absolute(x), rounded(x * x)

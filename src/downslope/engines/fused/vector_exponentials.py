@@ -52,18 +52,11 @@ def _scaled(p: Value, n: Value) -> Value:
     return rounded((p * (half << digits).bits()) * ((n - half) << digits).bits())
 
 
-def exp_of_sum(x: Value, rest: Value) -> Value:
-    """e^(x + rest), where the rest is at most as large as the rounding of x."""
-    low, high = EXP_ENDS[x.kind]
-    n, r = _halvings(at_least(at_most(x, high), low), 2 * FORMATS[x.kind].bias)
-    return _scaled(_exp_polynomial(r + rest), n)
-
-
-def exp(x: Value) -> Value:
-    """eˣ = 2ⁿ eʳ."""
+def exp(x: Value, rest: Value | None = None) -> Value:
+    """eˣ = 2ⁿ eʳ; or e^(x + rest), where the rest is no larger than the rounding of x."""
     low, high = EXP_ENDS[x.kind]
     n, r = _halvings(at_least(at_most(rounded(x), high), low), 2 * FORMATS[x.kind].bias)
-    return _scaled(_exp_polynomial(r), n)
+    return _scaled(_exp_polynomial(r if rest is None else r + rest), n)
 
 
 def exp2(x: Value) -> Value:

@@ -15,9 +15,9 @@ from downslope.engines.fused.vector_basics import (
     sqrt,
     trunc,
 )
-from downslope.engines.fused.vector_exponentials import EXP_ENDS, LN_2, LOG2_E, exp_of_sum
+from downslope.engines.fused.vector_exponentials import EXP_ENDS, LN_2, LOG2_E, exp
 
-LOG10_2, LOG10_E = 0.3010299956639812, 0.4342944819032518
+LOG10_E = 0.4342944819032518
 
 
 def _split(x: Value) -> tuple[Value, Value]:
@@ -68,7 +68,8 @@ def log10(x: Value) -> Value:
     """log₁₀ x = e log₁₀ 2 + log(1 + f) / ln 10."""
     x = rounded(x)
     e, f = _split(x)
-    made = e * LOG10_2 + rounded(_log_polynomial(f) * LOG10_E)
+    first, second = coefficients.LOG10_2[x.kind]
+    made = e * first + (_log_polynomial(f) * LOG10_E + rounded(e * second))
     return _with_log_ends(made, x)
 
 
@@ -150,7 +151,7 @@ def power(x: Value, y: Value) -> Value:
     inside = z.compare("gt", low) & z.compare("lt", top)
     z = where(size.compare("eq", 1.0) & y.compare("eq", y), one - 1.0, z)  # also for infinite y
     z_rest = where(inside, y * rest + fma(y, high, -z), one - 1.0)
-    made = exp_of_sum(z, z_rest)
+    made = exp(z, z_rest)
     whole = trunc(y).compare("eq", y)
     half = rounded(y * 0.5)
     odd = whole & trunc(half).compare("ne", half)

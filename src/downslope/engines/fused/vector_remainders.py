@@ -10,7 +10,7 @@ from downslope.engines.fused.vector_basics import FORMATS, absolute, copysign, r
 
 
 def _less_multiple(r: Value, d: Value) -> Value:
-    """R less a multiple of d, exactly: smaller than d, or at least much smaller than r.
+    """What is left of r without some multiple of d, exactly: less than d, or much less than r.
 
     The nearest float q to r/d leaves a remainder that is a float again, so that one fused
     multiply-add gives it without rounding. (q must not overflow, hence multiples of d.)
@@ -23,7 +23,7 @@ def _less_multiple(r: Value, d: Value) -> Value:
 
 
 def fmod(x: Value, y: Value) -> Value:
-    """X less the multiple of y that leaves the smallest remainder of x's sign, as C has it.
+    """What is left of x without the multiples of y; it has x's sign, as in C.
 
     Quotients beyond 2²⁴ (or 2⁵³) take further rounds, which are skipped where no lane needs them.
     """
@@ -51,7 +51,7 @@ def fmod(x: Value, y: Value) -> Value:
 
 
 def remainder(x: Value, y: Value) -> Value:
-    """X less the multiple of y that leaves the smallest remainder of y's sign, as Python has it."""
+    """What is left of x without the multiples of y; it has y's sign, as in Python."""
     y = rounded(y)
     r = fmod(x, y)
     other_sign = (r.bits() ^ y.bits()).compare("lt", 0)

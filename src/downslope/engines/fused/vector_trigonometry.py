@@ -79,7 +79,7 @@ def _small_asin(size: Value) -> tuple[Value, Value]:
 
 
 def asin(x: Value) -> Value:
-    """S + s³ P(s²), or π/2 − 2 asin √((1 − |x|) / 2) for large |x|."""
+    """For small |x|, x + x³ P(x²), else π/2 − 2 asin √((1 − |x|) / 2)."""
     x = rounded(x)
     small, below = _small_asin(absolute(x))
     first, second = _half_pi(x)

@@ -1,0 +1,129 @@
+"""Cases 1 to 7: ours and JAX in one process, in turn, and that both found the same losses."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import _jax_side as jax_side
+import jax
+import numpy as np
+import torch
+from _cases import BESIDE_JAX, Case
+from _peak import Peak
+from _report import Goal, Row, warm_and_cold
+from _timing import OthersLoad, in_turn, median_ratio, seconds
+
+import downslope as ds
+
+LOOP_STEPS = 300
+"""Steps of the plain torch loop that are timed; its time is proportional to them."""
+
+
+class JaxSide:
+    """A case's best program for a number of callers: calibrated, cold-started, ready to repeat."""
+
+    def __init__(self, case: Case, callers: int) -> None:
+        self.case, self.callers = case, callers
+        name, given = case.jax
+        make = getattr(jax_side, name)
+        short = max(20, case.steps // 10)
+
+        def build(steps: int) -> Callable[[str, int], jax_side.Program]:
+            return lambda writing, unroll: make(*given, steps, writing, unroll)
+
+        self.build = build(case.steps)
+        self.way = jax_side.calibrated(
+            build(short), case.writings, case.unrolls, case.inputs, case.shared, callers
+        )
+        jax.clear_caches()
+        self.cold = seconds(self.first)
+
+    def first(self) -> None:
+        """Cut, traced, compiled and carried out."""
+        self.program = self.build(self.way.writing, self.way.unroll)
+        self.parts = jax_side.chunked(self.case.inputs(self.way.writing), self.way.chunk)
+        self()
+
+    def __call__(self) -> Any:
+        return jax_side.carry_out(self.program, self.parts, self.case.shared, self.callers)
+
+    def losses(self) -> np.ndarray[Any, Any]:
+        """Final losses in our order, on the same orders of samples as ours."""
+        case, made = self.case, self()
+        if self.way.writing == "own permutations":
+            writing = case.writings[0]
+            parts = jax_side.chunked(case.inputs(writing), self.way.chunk)
+            made = jax_side.carry_out(self.build(writing, 1), parts, case.shared, 1)
+        found = jax_side.losses(made)
+        return found.T.ravel() if case.across else found
+
+    def described(self, times: list[float]) -> str:
+        return f"{warm_and_cold(times, self.cold)}, {self.way}"
+
+
+def differences(ours: ds.Runs, theirs: np.ndarray[Any, Any]) -> str:
+    """The largest relative difference of final losses over the runs that stay finite in both."""
+    own = ours.table["final_loss"].to_numpy().astype(np.float64)
+    both = np.isfinite(own) & np.isfinite(theirs)
+    if not both.any():
+        return "no run is finite on both sides"
+    relative = np.abs(own[both] - theirs[both]) / np.abs(theirs[both])
+    lost = "" if both.all() else f", {np.count_nonzero(~both):,} runs not finite"
+    return f"losses differ by {relative.max():.0e} at most (median {np.median(relative):.0e}){lost}"
+
+
+def compared(number: int, engine: str, quick: bool, repeats: int) -> Row:
+    """A row of the table.
+
+    JAX is called twice: "JAX" hands chunk after chunk to XLA from one thread; "JAX, N callers"
+    hands chunks out to as many Python threads as torch has. Both in their own best way.
+    """
+    case = BESIDE_JAX[number](quick)
+    callers = torch.get_num_threads()
+    cold = seconds(lambda: case.ours(engine))
+    plain = JaxSide(case, 1)
+    sides: dict[str, Callable[[], object]] = {"ours": lambda: case.ours(engine), "jax": plain}
+    shared_out = None
+    if callers > 1 and case.runs > 1:
+        sides["shared out"] = shared_out = JaxSide(case, callers)
+    if case.loop_goal:
+        sides["loop"] = lambda: torch_loop(case)
+    if case.multiply_adds:
+        peak = Peak()
+        sides["peak"] = lambda: peak.work(callers)
+    load = OthersLoad()
+    times = in_turn(sides, repeats)
+    others = load.share()
+    goals = [Goal(median_ratio(times, "jax", "ours"), case.goal, "× JAX")]
+    peers = [f"JAX {plain.described(times['jax'])}"]
+    notes = [differences(case.ours(engine), plain.losses())]
+    if shared_out is not None:
+        peers.append(f"JAX, {callers} callers {shared_out.described(times['shared out'])}")
+        notes.insert(0, f"{median_ratio(times, 'shared out', 'ours'):.3g} × JAX, {callers} callers")
+    if case.loop_goal:
+        longer = case.runs * case.steps / LOOP_STEPS
+        goals.append(
+            Goal(longer * median_ratio(times, "loop", "ours"), case.loop_goal, "× torch loop")
+        )
+        step = statistics.median(times["loop"]) / LOOP_STEPS
+        peers.append(f"torch loop {step * 1e6:.3g} µs a step")
+    if case.multiply_adds:
+        share = case.multiply_adds / peak.multiply_adds(callers)
+        share *= median_ratio(times, "peak", "ours") * 100
+        goals.append(Goal(share, 40.0, "% of the multiply-add peak"))
+        each = statistics.median(times["ours"]) / case.runs / case.steps
+        notes.append(f"{each * 1e6:.3g} µs a run and step")
+    return Row(
+        number, case.title, warm_and_cold(times["ours"], cold), "; ".join(peers), tuple(goals),
+        "; ".join(notes), others,
+    )  # fmt: skip
+
+
+def torch_loop(case: Case) -> None:
+    """One run on one thread, where steps of this size are fastest."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    case.torch_loop(LOOP_STEPS)
+    torch.set_num_threads(threads)

@@ -1,0 +1,90 @@
+"""What a fresh process measures: ``python _fresh.py WHAT ENGINE RUNS`` prints one number or two.
+
+first     the process's first call, for a net of 301 parameters (seconds)
+second    the same after a call for another net, so that torch's tracing has been imported
+cached    "second", and what torch's own tracing of the net's gradient takes; run it where the
+          folder of compiled programs has both nets
+memory    the peak of memory in a call for RUNS runs of the straight line above what was there
+          before it, and the size of its results (bytes)
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from _cases import line_one_by_one, net, rows
+from torch import nn, optim
+from torch.func import functional_call, grad_and_value
+
+import downslope as ds
+
+
+def compile_time(problem: ds.Problem, engine: str) -> float:
+    """Seconds of a call that does next to nothing: 16 runs of one step."""
+    start = time.perf_counter()
+    ds.descend(
+        problem, optim.SGD, lr=ds.log_range(1e-3, 1e-2, 16), steps=1, engine=engine,
+        progress=False,
+    )  # fmt: skip
+    return time.perf_counter() - start
+
+
+def problem_of(*sizes: int) -> tuple[ds.Problem, nn.Module]:
+    model, data = net(nn.Tanh, *sizes), rows(64, sizes[0])
+    return ds.Problem.from_model(model, *data, loss=nn.MSELoss()), model
+
+
+def trace_time(model: nn.Module) -> float:
+    """Seconds of torch's tracing of the loss and its gradient, at one row."""
+    from torch._decomp import decomposition_table
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return nn.functional.mse_loss(functional_call(model, parameters, (x,)), y)
+
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+    x, y = rows(1, 10)
+    start = time.perf_counter()
+    make_fx(grad_and_value(loss), decomposition_table=decomposition_table)(parameters, x, y)
+    return time.perf_counter() - start
+
+
+def status_bytes(field: str) -> int:
+    """VmHWM (the peak) or VmRSS of this process (Linux)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def memory(engine: str, count: int) -> tuple[int, int]:
+    line_one_by_one(False, 1000).ours(engine)  # imports, tracing, compiling
+    case = line_one_by_one(False, count)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    before = status_bytes("VmRSS")
+    runs = case.ours(engine)
+    above = status_bytes("VmHWM") - before
+    arrays = (runs.status, runs.first_bad_step, runs.steps_done, runs.steps, runs.loss)
+    tensors = runs.parameters.values()
+    results = sum(a.nbytes for a in arrays) + sum(t.nbytes for t in tensors)
+    return above, results + int(runs.table.estimated_size())
+
+
+def main(what: str, engine: str, count: str) -> None:
+    if what == "memory":
+        print(json.dumps(memory(engine, int(count))))
+        return
+    if what != "first":
+        compile_time(problem_of(2, 3, 1)[0], engine)
+    problem, model = problem_of(10, 25, 1)
+    took = compile_time(problem, engine)
+    trace_time(model)
+    print(json.dumps((took, trace_time(model))))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
