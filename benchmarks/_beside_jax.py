@@ -24,7 +24,7 @@ LOOP_STEPS = 300
 class JaxSide:
     """A case's best program for a number of callers: calibrated, cold-started, ready to repeat."""
 
-    def __init__(self, case: Case, callers: int) -> None:
+    def __init__(self, case: Case, callers: int, writings: tuple[str, ...] = ()) -> None:
         self.case, self.callers = case, callers
         name, given = case.jax
         make = getattr(jax_side, name)
@@ -35,8 +35,9 @@ class JaxSide:
 
         self.build = build(case.steps)
         self.way = jax_side.calibrated(
-            build(short), case.writings, case.unrolls, case.inputs, case.shared, callers
-        )
+            build(short), writings or case.writings, case.unrolls, case.inputs, case.shared,
+            callers,
+        )  # fmt: skip
         jax.clear_caches()
         self.cold = seconds(self.first)
 
@@ -50,14 +51,9 @@ class JaxSide:
         return jax_side.carry_out(self.program, self.parts, self.case.shared, self.callers)
 
     def losses(self) -> np.ndarray[Any, Any]:
-        """Final losses in our order, on the same orders of samples as ours."""
-        case, made = self.case, self()
-        if self.way.writing == "own permutations":
-            writing = case.writings[0]
-            parts = jax_side.chunked(case.inputs(writing), self.way.chunk)
-            made = jax_side.carry_out(self.build(writing, 1), parts, case.shared, 1)
-        found = jax_side.losses(made)
-        return found.T.ravel() if case.across else found
+        """Final losses in our order."""
+        found = jax_side.losses(self())
+        return found.T.ravel() if self.case.across else found
 
     def described(self, times: list[float]) -> str:
         return f"{warm_and_cold(times, self.cold)}, {self.way}"
@@ -77,17 +73,22 @@ def differences(ours: ds.Runs, theirs: np.ndarray[Any, Any]) -> str:
 def compared(number: int, engine: str, quick: bool, repeats: int) -> Row:
     """A row of the table.
 
-    JAX is called twice: "JAX" hands chunk after chunk to XLA from one thread; "JAX, N callers"
-    hands chunks out to as many Python threads as torch has. Both in their own best way.
+    JAX is measured more than once, each in its own best way: "JAX" hands chunk after chunk to XLA
+    from one thread, and is what the goal speaks of; "JAX, N callers" hands the chunks out to as
+    many Python threads as torch has; and where JAX is given the orders of samples for nothing,
+    there is "JAX, own permutations", which draws them, as ours does.
     """
     case = BESIDE_JAX[number](quick)
     callers = torch.get_num_threads()
     cold = seconds(lambda: case.ours(engine))
     plain = JaxSide(case, 1)
     sides: dict[str, Callable[[], object]] = {"ours": lambda: case.ours(engine), "jax": plain}
-    shared_out = None
+    others = {}
     if callers > 1 and case.runs > 1:
-        sides["shared out"] = shared_out = JaxSide(case, callers)
+        others[f"JAX, {callers} callers"] = JaxSide(case, callers)
+    for writing in case.also:
+        others[f"JAX, {writing}"] = JaxSide(case, 1, (writing,))
+    sides |= others
     if case.loop_goal:
         sides["loop"] = lambda: torch_loop(case)
     if case.multiply_adds:
@@ -95,13 +96,13 @@ def compared(number: int, engine: str, quick: bool, repeats: int) -> Row:
         sides["peak"] = lambda: peak.work(callers)
     load = OthersLoad()
     times = in_turn(sides, repeats)
-    others = load.share()
+    others_load = load.share()
     goals = [Goal(median_ratio(times, "jax", "ours"), case.goal, "× JAX")]
     peers = [f"JAX {plain.described(times['jax'])}"]
     notes = [differences(case.ours(engine), plain.losses())]
-    if shared_out is not None:
-        peers.append(f"JAX, {callers} callers {shared_out.described(times['shared out'])}")
-        notes.insert(0, f"{median_ratio(times, 'shared out', 'ours'):.3g} × JAX, {callers} callers")
+    for name, side in others.items():
+        peers.append(f"{name} {side.described(times[name])}")
+        notes.append(f"{median_ratio(times, name, 'ours'):.3g} × {name}")
     if case.loop_goal:
         longer = case.runs * case.steps / LOOP_STEPS
         goals.append(
@@ -117,7 +118,7 @@ def compared(number: int, engine: str, quick: bool, repeats: int) -> Row:
         notes.append(f"{each * 1e6:.3g} µs a run and step")
     return Row(
         number, case.title, warm_and_cold(times["ours"], cold), "; ".join(peers), tuple(goals),
-        "; ".join(notes), others,
+        "; ".join(notes), others_load,
     )  # fmt: skip
 
 

@@ -85,7 +85,8 @@ def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Sour
     others = [n for n, _ in problem.template.named_parameters()]
     others += [n for n, _ in model_buffers(problem)]
     names = [n.removeprefix(MODEL_PREFIX) for n in others]
-    constants = tuple(n for n in names if n not in layout.shapes)
+    fixed = _fixed(problem)
+    constants = tuple(n for n in names if n not in layout.shapes and n not in fixed)
     try:
         mean = _is_mean(problem, gradient, tuple(layout.shapes))
         maker = _Maker(problem, gradient, layout, constants, mean)
@@ -126,6 +127,20 @@ def _knows_no_mode(objective: Objective) -> bool:
         isinstance(part, (*_WITHOUT_MODE, losses)) and type(part).__module__.startswith(_OWN)
         for part in objective.modules()
     )
+
+
+def _fixed(problem: Problem) -> set[str]:
+    """The buffers of whole numbers: part of the program, since they are the same in every run.
+
+    Raises:
+        NotFusedError: if they are not.
+    """
+    whole = {n: b for n, b in model_buffers(problem) if not b.is_floating_point()}
+    other = dict(problem.fresh(1).named_buffers()) if whole and problem.draws_start else whole
+    for name, buffer in whole.items():
+        if not torch.equal(buffer, other[name]):
+            raise NotFusedError(f"the buffer {name.removeprefix(MODEL_PREFIX)!r} depends on the seed")
+    return {name.removeprefix(MODEL_PREFIX) for name in whole}
 
 
 class _Maker:

@@ -96,6 +96,10 @@ def material_of(work: Work) -> Material:
 
 def _material(work: Work) -> Material:
     problem, gradient = work.problem, work.options.gradient
+    for start in work.starts:
+        for name, value in (start or {}).items():
+            if not value.is_floating_point():
+                raise NotFusedError(f"a start gives the buffer {name!r} of whole numbers")
     source = remembered(problem, (gradient,), lambda: source_of(problem, gradient, BLOCK))
     return Material(source, problem.train, problem.validation)
 

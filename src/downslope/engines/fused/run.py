@@ -23,6 +23,7 @@ from downslope.engines.fused.tiles import (
     tiling,
 )
 from downslope.engines.layout import Hyper
+from downslope.engines.starts import stacked_starts
 from downslope.engines.work import Outcome, Tick, Work
 
 _LOOK = 0.05
@@ -47,12 +48,13 @@ class _Descent:
         self.material = material_of(work)
         self.hyper = Hyper(work, self.program.layout)
         spec = self.program.spec
+        self.starts = stacked_starts(work, (*work.problem.names, *work.problem.others))
         self.tiles = tiling(work, spec.width, spec.orders)
         self.values: dict[str, Any] = {
             **_counts(work, 0 if self.material.train is None else len(self.material.train)),
             **data_arrays(self.program, self.material.train, ""),
             **data_arrays(self.program, self.material.validation, "validation_"),
-            **state_arrays(self.program, work, self.hyper, self.tiles),
+            **state_arrays(self.program, work, self.hyper, self.tiles, self.starts),
             **self._records(),
         }
         self.threads = max(1, min(torch.get_num_threads(), self.tiles.tiles))
@@ -176,12 +178,6 @@ class _Descent:
         final = tiles.gathered(self.values["numbers"], runs)
         flat = torch.from_numpy(np.ascontiguousarray(final[:, : layout.size]))
         parameters = layout.split(flat)
-        parts = np.cumsum([0, *(_size(problem, n) for n in self.program.constants)])
-        held = torch.from_numpy(np.ascontiguousarray(tiles.gathered(self.values["constants"], runs)))
-        constants = {
-            name: held[:, start:stop].reshape(runs, *_shape(problem, name))
-            for name, start, stop in zip(self.program.constants, parts[:-1], parts[1:], strict=True)
-        }
         path = self.values.get("path")
         kept = None
         if path is not None:
@@ -197,8 +193,8 @@ class _Descent:
             validation_loss=self._kept("validation_loss"),
             batch_loss=self._kept("batch_loss"),
             gradient_norm=self._kept("gradient_norm"),
-            parameters={n: {**parameters, **constants}[n] for n in problem.names},
-            buffers={n: constants[n] for n in problem.others},
+            parameters={n: parameters.get(n, self.starts[n]) for n in problem.names},
+            buffers={n: self.starts[n] for n in problem.others},
             path=kept,
         )
 
@@ -224,15 +220,3 @@ def _counts(work: Work, rows: int) -> dict[str, Any]:
         "tolerance": -1.0 if options.tolerance is None else float(options.tolerance),
         "patience": 2**62 if options.patience is None else options.patience,
     }
-
-
-def _shape(problem: Any, name: str) -> tuple[int, ...]:
-    template = problem.template.model
-    named = {**dict(template.named_parameters()), **dict(template.named_buffers())}
-    return tuple(named[name].shape)
-
-
-def _size(problem: Any, name: str) -> int:
-    return int(np.prod(_shape(problem, name)))
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ from downslope.data import Rows, tensors
 from downslope.engines.fused.prepare import Program, switches_of
 from downslope.engines.fused.verdicts import JUDGED, WHOLE
 from downslope.engines.layout import Hyper
-from downslope.engines.starts import stacked_starts
 from downslope.engines.work import Work
 from downslope.optimizers import RULES
 
@@ -114,10 +114,11 @@ def data_arrays(program: Program, rows: Rows | None, prefix: str) -> dict[str, A
     return made
 
 
-def state_arrays(program: Program, work: Work, hyper: Hyper, tiles: Tiling) -> dict[str, Numbers]:
+def state_arrays(
+    program: Program, work: Work, hyper: Hyper, tiles: Tiling, starts: Mapping[str, Tensor]
+) -> dict[str, Numbers]:
     """Everything that a run carries from update to update, as it is at the start."""
-    spec, problem = program.spec, work.problem
-    starts = stacked_starts(work, (*program.layout.shapes, *program.constants))
+    spec = program.spec
     flat = program.layout.join(starts)
     dtype = np.float32 if spec.kind == "f32" else np.float64
     rule = RULES[work.group.optimizer]
