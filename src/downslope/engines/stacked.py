@@ -19,7 +19,6 @@ from downslope.engines.layout import Hyper, needs_loss, read_sequences
 from downslope.engines.program import NotStackableError, Programs
 from downslope.engines.starts import stacked_starts
 from downslope.engines.work import Outcome, Recorder, Tick, Work
-from downslope.objective import MODEL_PREFIX
 from downslope.optimizers import RULES, why_looped
 from downslope.problem import Problem
 from downslope.problem_rows import row_blocks

@@ -138,7 +138,8 @@ class Bank:
 
     def slot(self, place: int | Value) -> Slot:
         """A number, loaded wherever it is used."""
-        return Slot(self.emit, self.kind, self.uniform, self.pointer(place))
+        home = (self, place) if isinstance(place, int) else None
+        return Slot(self.emit, self.kind, self.uniform, lambda: self.pointer(place), home)
 
     def get(self, place: int | Value) -> Value:
         """A number, loaded now."""
@@ -153,11 +154,16 @@ class Bank:
         made, start = [], 0
         for shape in shapes:
             size = prod(shape)
-            flat = np.empty(size, dtype=object)
-            flat[:] = [self.slot(place) for place in range(start, start + size)]
-            made.append(flat.reshape(shape))
+            made.append(self.array(shape, start))
             start += size
         return made
+
+    def array(self, shape: tuple[int, ...], start: int = 0) -> Array:
+        """The numbers from a place on as a tensor."""
+        size = prod(shape)
+        flat = np.empty(size, dtype=object)
+        flat[:] = [self.slot(place) for place in range(start, start + size)]
+        return flat.reshape(shape)
 
     def copy_from(self, other: Bank) -> None:
         """All numbers of another bank."""

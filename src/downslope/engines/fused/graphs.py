@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from torch.func import functional_call, grad_and_value
 from downslope.data import Rows, tensors
 from downslope.engines.fused.lower import OPERATIONS, operation_name
 from downslope.engines.fused.trace import Traced, trace
-from downslope.engines.fused.values import UnknownOperationError
 from downslope.engines.layout import Layout
 from downslope.engines.program import in_words, model_buffers, used_parameters
 from downslope.engines.work import Handwritten, handwritten_call

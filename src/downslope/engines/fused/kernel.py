@@ -14,26 +14,27 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from math import prod
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
-from downslope.engines.fused import products
+from downslope.engines.fused import loops
 from downslope.engines.fused.blocks import I64, Bank, Variable, any_lane, at, loop, summed, when
 from downslope.engines.fused.frame import Frame
 from downslope.engines.fused.lower import interpret
 from downslope.engines.fused.orders import define_orders
+from downslope.engines.fused.products import LAZY, LOOPED
 from downslope.engines.fused.rows import Place, Rows, gathered
 from downslope.engines.fused.spec import Graphs, Spec
 from downslope.engines.fused.trace import Traced
 from downslope.engines.fused.update import Update
-from downslope.engines.fused.values import POINTER, Emitter, Value, where
+from downslope.engines.fused.values import POINTER, SIZES, Emitter, Value, held, where
 from downslope.engines.fused.verdicts import Verdicts
 
-KERNEL, ORDERS = "downslope_kernel", "downslope_orders"
+KERNEL, ORDERS, SCRATCH = "downslope_kernel", "downslope_orders", "downslope_scratch"
+_PAGE = 4096
 PART = 512
 """Rows after which a long sum is put into the total, and after which a stop is noticed."""
 
@@ -41,7 +42,8 @@ Array = np.ndarray[Any, np.dtype[np.object_]]
 
 
 def written(spec: Spec, graphs: Graphs) -> str:
-    """The program as LLVM IR; its functions are `KERNEL` (frame, thread) and `ORDERS`."""
+    """The program as LLVM IR; its functions are `KERNEL` (frame, thread), `ORDERS`, and
+    `SCRATCH`, the bytes of memory that a thread needs."""
     collects = gc.isenabled()
     gc.disable()  # it would look through tens of thousands of instructions again and again
     try:
@@ -58,7 +60,12 @@ def _module(spec: Spec, graphs: Graphs) -> ir.Module:
     pointer = POINTER
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), [pointer, I64]), KERNEL)
     builder = ir.IRBuilder(function.append_basic_block("entry"))
-    Kernel(spec, graphs, Emitter(builder, spec.lanes), function).write()
+    kernel = Kernel(spec, graphs, Emitter(builder, spec.lanes), function)
+    kernel.write()
+    size = ir.Function(module, ir.FunctionType(I64, []), SCRATCH)
+    workspace = kernel.emit.workspace
+    bytes_ = 0 if workspace is None else -(-workspace.size // _PAGE) * _PAGE
+    ir.IRBuilder(size.append_basic_block()).ret(ir.Constant(I64, bytes_))
     return module
 
 
@@ -129,6 +136,9 @@ class Kernel:
         self.gradients = Bank(emit, kind, False, count, bases[0])
         self.deep_gradients = Bank(emit, kind, False, count if spec.deep else 0, bases[1])
         self.reduced = Bank(emit, kind, True, count if self.uniform else 0, bases[2])
+        if not spec.registers:
+            used = 3 * count * spec.lanes * SIZES[kind]
+            emit.workspace = loops.Workspace(emit, scratch, used)
 
     def tile_array(self, name: str, kind: str, size: int) -> ir.Value:
         """Where this tile's numbers are in an array of (tiles, size, runs)."""
@@ -239,8 +249,8 @@ class Kernel:
         if self.spec.single:
             chosen = [row(first)] if data else []
             *made, loss = self._interpreted(self.graphs.single, rows.arrays(chosen))
-            self.direct = [products.held(value) for gradient in made for value in gradient.flat]
-            self.batch_loss = products.held(loss.item())
+            self.direct = [held(value) for gradient in made for value in gradient.flat]
+            self.batch_loss = held(loss.item())
             return
         self._zero()
         self._pass(self.graphs.block, self.graphs.single, rows, first, last, row, True)
@@ -368,11 +378,20 @@ class Kernel:
             return
         place = 0
         for gradient in made:
-            for value in gradient.flat:
-                if value.constant != 0:
-                    self.gradients.set(place, self.gradients.get(place) + counted(value))
-                place += 1
-                emit.cut()
+            if not self._add_large(gradient, place, mask):
+                for offset, value in enumerate(gradient.flat):
+                    if value.constant != 0:
+                        old = self.gradients.get(place + offset)
+                        self.gradients.set(place + offset, old + counted(value))
+                    emit.cut()
+            place += gradient.size
+
+    def _add_large(self, gradient: Array, place: int, mask: Value | None) -> bool:
+        """Add a large gradient in a loop, if it is a product; whether it is."""
+        workspace = self.emit.workspace
+        if workspace is None or gradient.ndim != 2 or gradient.size * LAZY < LOOPED:
+            return False
+        return loops.add_outer(workspace, self.gradients, place, gradient, mask)
 
     def _interpreted(self, traced: Traced, data: Sequence[Array]) -> list[Array]:
         parameters = self.parameters.arrays(self.spec.parameters.shapes)

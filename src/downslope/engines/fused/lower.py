@@ -24,6 +24,7 @@ from downslope.engines.fused.values import (
     Sum,
     UnknownOperationError,
     Value,
+    held,
     where,
 )
 
@@ -154,12 +155,12 @@ def _before(wanted: Sequence[Node], known: Any) -> set[Node]:
 
 def _settled(made: Any) -> Any:
     if isinstance(made, np.ndarray):
-        return filled(made.shape, [products.held(v) for v in made.flat])
+        return filled(made.shape, [held(v) for v in made.flat])
     return made
 
 
 def operation_name(target: Any) -> str:
-    """torch's name for an operation, as `OPERATIONS` has it."""
+    """Torch's name for an operation, as `OPERATIONS` has it."""
     if target is operator.getitem:
         return GETITEM
     return str(target).removesuffix(".default")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from downslope.engines.fused.graphs import (
     Source,
     source_of,
 )
-from downslope.engines.fused.kernel import KERNEL, ORDERS, written
+from downslope.engines.fused.kernel import KERNEL, ORDERS, SCRATCH, written
 from downslope.engines.fused.lower import KIND_OF
 from downslope.engines.fused.remembered import remembered
 from downslope.engines.fused.spec import Graphs, HyperSlot, Spec, Tensors
@@ -160,7 +159,7 @@ def _program(work: Work, across: str, material: Material) -> Program:
     graphs = Graphs(
         source.train[block], source.train[1], source.evaluate[block], source.evaluate[1], update
     )
-    functions = [KERNEL, *([ORDERS] if orders else [])]
+    functions = [KERNEL, SCRATCH, *([ORDERS] if orders else [])]
     code = compiling.load(
         f"{spec!r}\n{graphs.text}", lambda: _written(spec, graphs), functions=functions
     )

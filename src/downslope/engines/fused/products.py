@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from downslope.engines.fused.values import Emitter, Slot, Sum, UnknownOperationError, Value, added
+from downslope.engines.fused import loops
+from downslope.engines.fused.values import (
+    Emitter,
+    Sum,
+    UnknownOperationError,
+    Value,
+    added,
+    held,
+    settled,
+)
 
 Array = np.ndarray[Any, np.dtype[np.object_]]
 
@@ -15,12 +24,15 @@ LAZY = 4
 """Sums of so few products are left to whoever takes them: the gradient of a weight is a sum over
 the samples that are worked on together, and goes straight into its accumulator."""
 
+LOOPED = 2048
+"""Multiplications from which on a product is a loop of the program, not a straight line."""
+
 _ROWS, _COLUMNS = 4, 4
 """A block of the result that is kept in registers."""
 
 
 def matrix(emit: Emitter, a: Array, b: Array) -> Array:
-    """a (n, k) times b (k, m), each element summed in the order of k."""
+    """A (n, k) times b (k, m), each element summed in the order of k."""
     n, k = a.shape
     m = b.shape[1]
     made = np.empty((n, m), dtype=object)
@@ -28,6 +40,8 @@ def matrix(emit: Emitter, a: Array, b: Array) -> Array:
         for i, j in np.ndindex(n, m):
             made[i, j] = Sum([(a[i, s], b[s, j]) for s in range(k)])
         return made
+    if emit.workspace is not None and n * k * m > LOOPED:
+        return loops.matrix(emit.workspace, a, b)
     for top in range(0, n, _ROWS):
         for left in range(0, m, _COLUMNS):
             emit.cut()
@@ -44,18 +58,6 @@ def _block(made: Array, a: Array, b: Array, rows: slice, columns: slice) -> None
         for i, j in places:
             pair = (left[i], right[j])
             made[i, j] = settled(Sum([pair])) if s == 0 else added(made[i, j], [pair])
-
-
-def held(value: Value) -> Value:
-    """A number in memory, loaded once; a sum, computed."""
-    if isinstance(value, Slot):
-        return value.held()
-    return settled(value) if isinstance(value, Sum) else value
-
-
-def settled(value: Sum) -> Value:
-    """The sum as a number."""
-    return Value(value.emit, value.kind, value.uniform, value.ir)
 
 
 def convolution(

@@ -33,7 +33,7 @@ class Rows:
         self.emit, self.spec, self.bases, self.stride = emit, spec, bases, stride
 
     def arrays(self, chosen: Sequence[Place]) -> list[Array]:
-        """x and y of these rows, stacked; (rows, ...) each.
+        """X and y of these rows, stacked; (rows, ...) each.
 
         A row is one number for all lanes, a number a lane, or a few that share the lanes out.
         """
@@ -60,7 +60,8 @@ class Rows:
             return gathered(emit, base, kind, offset)
         offset = row * size + column
         if row.uniform:
-            return Slot(emit, kind, True, at(emit, base, kind, offset))
+            where = at(emit, base, kind, offset)
+            return Slot(emit, kind, True, lambda: where)
         return gathered(emit, base, kind, offset)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from downslope.engines.fused.frame import packed
-from downslope.engines.fused.kernel import KERNEL, ORDERS
+from downslope.engines.fused.kernel import KERNEL, ORDERS, SCRATCH
 from downslope.engines.fused.orders import KINDS
 from downslope.engines.fused.prepare import material_of, program_of
 from downslope.engines.fused.tiles import (
@@ -58,8 +57,7 @@ class _Descent:
             **self._records(),
         }
         self.threads = max(1, min(torch.get_num_threads(), self.tiles.tiles))
-        size = 3 * self.program.layout.size * spec.lanes * (4 if spec.kind == "f32" else 8)
-        size = 0 if spec.registers else -(-size // 4096) * 4096
+        size = self.program.code.function(SCRATCH, result=ctypes.c_int64)()
         self.values |= {
             "tiles": self.tiles.tiles,
             "scratch": room((max(size * self.threads, 1),), np.uint8),

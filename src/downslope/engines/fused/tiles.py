@@ -100,7 +100,7 @@ def room(shape: tuple[int, ...], dtype: Any, fill: Any = None) -> Numbers:
 
 
 def data_arrays(program: Program, rows: Rows | None, prefix: str) -> dict[str, Any]:
-    """x and y in memory as the program reads them: rows, or columns with room at the end."""
+    """X and y in memory as the program reads them: rows, or columns with room at the end."""
     made: dict[str, Any] = {}
     for name, tensor in zip(("x", "y"), tensors(rows), strict=False):
         flat = tensor.detach().reshape(len(tensor), -1).numpy()

@@ -73,6 +73,8 @@ class Emitter:
         self.builder, self.lanes = builder, lanes
         self.module: ir.Module = builder.function.module
         self._numbers: dict[tuple[str, str], Value] = {}
+        self.workspace: Any = None
+        """Memory for intermediate results, where there is some: see `loops.Workspace`."""
         self.never: tuple[ir.Value, ir.Block] | None = None
         """A condition that is never met, and where it would lead: see `cut`."""
 
@@ -404,18 +406,30 @@ class Sum(Value):
 
 
 class Slot(Value):
-    """A number in memory, loaded wherever it is used."""
+    """A number in memory, loaded wherever it is used.
 
-    __slots__ = ("pointer",)
+    Args:
+        where: gives its address.
+        home: the memory that it belongs to, and its place there.
+    """
 
-    def __init__(self, emit: Emitter, kind: str, uniform: bool, pointer: ir.Value) -> None:
+    __slots__ = ("home", "where")
+
+    def __init__(
+        self,
+        emit: Emitter,
+        kind: str,
+        uniform: bool,
+        where: Callable[[], ir.Value],
+        home: tuple[Any, int] | None = None,
+    ) -> None:
         super().__init__(emit, kind, uniform, None)
-        self.pointer = pointer
+        self.where, self.home = where, home
 
     @property
     def ir(self) -> ir.Value:
         """The LLVM value, loaded anew."""
-        return self.emit.load(self.pointer, self.kind, self.uniform).ir
+        return self.held().ir
 
     @property
     def vector(self) -> ir.Value:
@@ -424,23 +438,35 @@ class Slot(Value):
 
     def held(self) -> Value:
         """The number, loaded once."""
-        return self.emit.load(self.pointer, self.kind, self.uniform)
+        return self.emit.load(self.where(), self.kind, self.uniform)
 
 
 def added(start: Value, terms: Sequence[tuple[Value, Value | None]]) -> Value:
-    """start + the terms, one after another."""
+    """Start + the terms, one after another."""
     for left, right in terms:
         start = start._binary("fadd", left) if right is None else fma(left, right, start)
     return start
 
 
+def held(value: Value) -> Value:
+    """A number in memory, loaded once; a sum, computed."""
+    if isinstance(value, Slot):
+        return value.held()
+    return settled(value) if isinstance(value, Sum) else value
+
+
+def settled(value: Sum) -> Value:
+    """The sum as a number."""
+    return Value(value.emit, value.kind, value.uniform, value.ir)
+
+
 def fma(a: Value, b: Value, c: Value) -> Value:
-    """a × b + c, rounded once."""
+    """A × b + c, rounded once."""
     return a.emit.intrinsic("llvm.fma", [a, b, c])
 
 
 def where(condition: Value, a: Value, b: Value) -> Value:
-    """a where `condition` (i1) holds, else b."""
+    """A where `condition` (i1) holds, else b."""
     a, b = a._pair(b)
     if condition.constant is not None:
         return a if condition.constant else b

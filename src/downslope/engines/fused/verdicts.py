@@ -105,7 +105,7 @@ class Verdicts:
         emit.store(done, progress, True)
 
     def _set_limit(self, loss: Value) -> None:
-        """divergence × max(1, |loss|), rounded down, and at most the largest number."""
+        """Divergence × max(1, |loss|), rounded down, and at most the largest number."""
         kind = self.spec.kind
         largest = float(np.finfo(np.float32 if kind == "f32" else np.float64).max)
         size = vm.absolute(loss)
