@@ -12,6 +12,7 @@ from torch.func import functional_call, grad_and_value
 
 from downslope.data import Rows, tensors
 from downslope.engines.fused.lower import OPERATIONS, operation_name
+from downslope.engines.fused.products import LOOPED
 from downslope.engines.fused.trace import Traced, trace
 from downslope.engines.layout import Layout
 from downslope.engines.program import in_words, model_buffers, used_parameters
@@ -20,8 +21,11 @@ from downslope.objective import MODEL_PREFIX, Function, Objective
 from downslope.problem import Problem
 from downslope.randomness import borrowed
 
-MOST_OPERATIONS = 40_000
-"""Operations for the samples worked on together, above which straight-line code would not pay."""
+LONGEST = 25_000
+"""Instructions for one sample, about, above which compiling would take longer than it saves."""
+
+_LONG = 15_000
+"""The same for samples that are worked on together."""
 
 _TOLERANCE = 1e-9
 _SHARE_OF_SUMS = 0.1
@@ -39,8 +43,8 @@ class Source:
         layout: the parameters that the loss depends on.
         constants: names of parameters that are not descended, and of buffers.
         mean: whether a batch's loss is the mean of its samples' (else their sum).
-        train, evaluate: by the number of samples: their summed gradients and loss, or the loss
-            alone in evaluation mode.
+        train: by the number of samples: their summed gradients and loss.
+        evaluate: the loss alone of one sample, in evaluation mode.
         block: the most samples that are worked on together.
         same: whether a loss is the same in evaluation mode.
     """
@@ -49,7 +53,7 @@ class Source:
     constants: tuple[str, ...]
     mean: bool
     train: dict[int, Traced]
-    evaluate: dict[int, Traced]
+    evaluate: Traced
     block: int
     same: bool
 
@@ -94,16 +98,21 @@ def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Sour
             train[block] = maker.trained(block)
         same = _knows_no_mode(problem.template)
         if not same:
-            evaluate = {count: maker.evaluated(count) for count in train}
-            same = evaluate[1].text == train[1].last_output().text
+            evaluate = maker.evaluated(1)
+            same = evaluate.text == train[1].last_output().text
         else:
-            evaluate = {count: traced.last_output() for count, traced in train.items()}
+            evaluate = train[1].last_output()
     except NotFusedError:
         raise
     except Exception as error:  # torch raises many kinds here; all mean the same to a caller
         raise NotFusedError(f"the model cannot be traced ({in_words(error)})") from error
-    for traced in (*train.values(), *evaluate.values()):
+    for traced in (*train.values(), evaluate):
         _check_operations(traced)
+    if length(train[1]) > LONGEST:
+        raise NotFusedError(
+            f"the model is too large to be compiled (about {length(train[1]):,} instructions a "
+            f"sample, more than {LONGEST:,})"
+        )
     return Source(layout, constants, mean, train, evaluate, block, same)
 
 
@@ -113,9 +122,8 @@ def _block(single: Traced, layout: Layout, most: int) -> int:
     Where much of the work goes into sums of gradients, a sum is loaded and stored once for
     several samples; elsewhere a longer program would gain nothing.
     """
-    operations = _operations(single)
-    sums = layout.size / max(operations, 1)
-    return most if sums > _SHARE_OF_SUMS and most * operations <= MOST_OPERATIONS // 4 else 1
+    sums = layout.size / max(_operations(single), 1)
+    return most if sums > _SHARE_OF_SUMS and most * length(single) <= _LONG else 1
 
 
 def _knows_no_mode(objective: Objective) -> bool:
@@ -325,6 +333,17 @@ _DEAR = {
 
 def _operations(traced: Traced) -> int:
     return sum(_size(node) for node in traced.graph.nodes)
+
+
+def length(traced: Traced) -> int:
+    """About how many instructions a graph becomes: large products are loops."""
+    sizes = [_size(node) for node in traced.graph.nodes if not _is_product(node)]
+    products = [_size(node) for node in traced.graph.nodes if _is_product(node)]
+    return sum(sizes) + sum(min(size, LOOPED) for size in products)
+
+
+def _is_product(node: Any) -> bool:
+    return node.op == "call_function" and operation_name(node.target) == "aten.mm"
 
 
 def _size(node: Any) -> int:

@@ -253,7 +253,7 @@ class Kernel:
             self.batch_loss = held(loss.item())
             return
         self._zero()
-        self._pass(self.graphs.block, self.graphs.single, rows, first, last, row, True)
+        self._pass(self.graphs.block, self.spec.block, rows, first, last, row, True)
         self.batch_loss = summed(self.total.get()) if self.uniform else self.total.get()
         if self.spec.mean and not self.spec.single:
             self.count = (last - first).to(self.spec.kind)
@@ -283,8 +283,8 @@ class Kernel:
         count = frame["validation_rows" if which else "rows"]
         rows = Rows(self.emit, spec, tuple(map(frame.address, names)), stride)
         self.total.set(self.emit.number(0.0, spec.kind))
-        graphs = (self.graphs.evaluated_block, self.graphs.evaluated_single)
-        self._pass(*graphs, rows, self.emit.number(0, "i64"), count, lambda i: i, False)
+        first = self.emit.number(0, "i64")
+        self._pass(self.graphs.evaluated, 1, rows, first, count, lambda i: i, False)
         loss = summed(self.total.get()) if self.uniform else self.total.get()
         return loss / count.to(spec.kind) if spec.mean and spec.data.shapes else loss
 
@@ -306,8 +306,8 @@ class Kernel:
 
     def _pass(
         self,
-        block: Traced,
-        single: Traced,
+        traced: Traced,
+        block: int,
         rows: Rows,
         first: Value,
         last: Value,
@@ -316,19 +316,20 @@ class Kernel:
     ) -> None:
         spec, emit = self.spec, self.emit
         if not spec.data.shapes:
-            self._take(single, [], None, gradients)
+            self._take(traced, [], None, gradients)
             return
+        single = self.graphs.single if gradients else traced
         each = spec.lanes if self.uniform else 1  # samples in one Value
 
         def part(start: Value, stop: Value) -> None:
-            whole = stop - (each * spec.block - 1)
+            whole = stop - (each * block - 1)
             reached = Variable(emit, "i64", True)
             reached.set(start)
-            with loop(emit, start, whole, each * spec.block) as i:
-                chosen = [row(i + each * s) for s in range(spec.block)]
-                self._take(block, rows.arrays(chosen), None, gradients)
-                reached.set(i + each * spec.block)
-            if not spec.ragged:
+            with loop(emit, start, whole, each * block) as i:
+                chosen = [row(i + each * s) for s in range(block)]
+                self._take(traced, rows.arrays(chosen), None, gradients)
+                reached.set(i + each * block)
+            if not spec.ragged or each * block == 1:
                 return
             with loop(emit, reached.get(), stop, each) as i:
                 mask = None

@@ -13,10 +13,8 @@ from torch import Tensor, optim
 from downslope.data import tensors
 from downslope.engines.fused import compile as compiling
 from downslope.engines.fused.graphs import (
-    MOST_OPERATIONS,
     Material,
     NotFusedError,
-    Source,
     source_of,
 )
 from downslope.engines.fused.kernel import KERNEL, ORDERS, SCRATCH, written
@@ -121,7 +119,8 @@ def _program(work: Work, across: str, material: Material) -> Program:
     no_sum = across == "runs" and (material.train is None or batch == 1)
     registers = numbers <= _FEW_NUMBERS
     lanes = _lanes(kind, 1 if across == "samples" else _vectors(count, numbers))
-    block = _block(source, batch, across, lanes)
+    enough = source.block <= (batch // lanes if across == "samples" else batch)
+    block = source.block if enough else 1
     rows = tensors(material.train)
     orders = orders_needed(work, lanes) if across == "runs" else int(_shuffles(work))
     parts = cells(group, work.problem.names)
@@ -156,9 +155,7 @@ def _program(work: Work, across: str, material: Material) -> Program:
         keeps_path="parameters" in keep,
         judges=work.options.tolerance is not None or work.options.patience is not None,
     )
-    graphs = Graphs(
-        source.train[block], source.train[1], source.evaluate[block], source.evaluate[1], update
-    )
+    graphs = Graphs(source.train[block], source.train[1], source.evaluate, update)
     functions = [KERNEL, SCRATCH, *([ORDERS] if orders else [])]
     code = compiling.load(
         f"{spec!r}\n{graphs.text}", lambda: _written(spec, graphs), functions=functions
@@ -195,22 +192,6 @@ def _vectors(count: int, numbers: int) -> int:
     if count <= 4 and numbers <= 12:
         return 4
     return 2 if numbers <= 16 else 1
-
-
-def _block(source: Source, batch: int, across: str, lanes: int) -> int:
-    """Samples worked on together, as far as there are so many and the program stays short.
-
-    Raises:
-        NotFusedError: if it is too long in any case.
-    """
-    operations = source.operations(1)
-    if operations > MOST_OPERATIONS:
-        raise NotFusedError(
-            f"the model is too large to be compiled as straight-line code "
-            f"({operations:,} operations a sample)"
-        )
-    here = batch // lanes if across == "samples" else batch
-    return source.block if source.block <= here else 1
 
 
 def _is_ragged(work: Work, material: Material, batch: int, together: int) -> bool:

@@ -24,7 +24,7 @@ LAZY = 4
 """Sums of so few products are left to whoever takes them: the gradient of a weight is a sum over
 the samples that are worked on together, and goes straight into its accumulator."""
 
-LOOPED = 2048
+LOOPED = 256
 """Multiplications from which on a product is a loop of the program, not a straight line."""
 
 _ROWS, _COLUMNS = 4, 4

@@ -100,14 +100,13 @@ class Graphs:
 
     Attributes:
         block, single: gradients and loss, summed over `Spec.block` samples and over one.
-        evaluated_block, evaluated_single: the loss alone, in evaluation mode.
+        evaluated: the loss alone of one sample, in evaluation mode.
         rule: the optimizer's update of a single number.
     """
 
     block: Traced
     single: Traced
-    evaluated_block: Traced
-    evaluated_single: Traced
+    evaluated: Traced
     rule: Traced
 
     @property
@@ -116,8 +115,7 @@ class Graphs:
         parts = (
             self.block,
             self.single,
-            self.evaluated_block,
-            self.evaluated_single,
+            self.evaluated,
             self.rule,
         )
         return "\n--\n".join(part.text for part in parts)
