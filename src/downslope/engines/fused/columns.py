@@ -1,7 +1,8 @@
 """Columns of data with rows side by side in a vector, from rows as they are stored.
 
 Where a row's numbers stand together, a square of rows and columns is loaded and turned over inside
-the registers: loading number by number would take longer than all that follows.
+the registers: loading number by number would take longer than all that follows. A block of rows is
+asked for while another is worked on, since the processor does not look ahead so far by itself.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from downslope.engines.fused.blocks import I32, at
 from downslope.engines.fused.lower import KIND_OF, Array, filled
-from downslope.engines.fused.values import Emitter, Value
+from downslope.engines.fused.values import POINTER, SIZES, Emitter, Value
 
 
 def stands_by_columns(tensor: Tensor) -> bool:
@@ -46,9 +47,13 @@ class Columns:
         self.kind, self.shape = KIND_OF[like.dtype], tuple(like.shape[1:])
         self.by_column, self.stride = by_column, stride
 
-    def array(self, first: Value) -> Array:
-        """A batch of one, its numbers those of as many rows from `first` on as there are lanes."""
+    def array(self, first: Value, ahead: int) -> Array:
+        """A batch of one, its numbers those of as many rows from `first` on as there are lanes.
+
+        Those `ahead` rows after them are asked for from memory, to be there by then.
+        """
         size = prod(self.shape)
+        self._prefetch(first + ahead, size)
         if self.by_column:
             made = [self._loaded(self.stride * column + first) for column in range(size)]
         elif size < self.emit.lanes:
@@ -57,6 +62,22 @@ class Columns:
             made = self._turned_over(first, size)
         values = [Value(self.emit, self.kind, False, one) for one in made]
         return filled((1, *self.shape), values)
+
+    def _prefetch(self, row: Value, size: int) -> None:
+        emit, each = self.emit, 64 // SIZES[self.kind]
+        name = "llvm.prefetch.p0"
+        declared = emit.module.globals.get(name)
+        if declared is None:
+            taken = ir.FunctionType(ir.VoidType(), [POINTER, I32, I32, I32])
+            declared = ir.Function(emit.module, taken, name)
+        if self.by_column:
+            places = [self.stride * column + row for column in range(size)]
+        else:
+            places = [row * size + p for p in range(0, size * emit.lanes, each)]
+        to_read_into_second_cache = [ir.Constant(I32, n) for n in (0, 2, 1)]
+        for place in places:
+            pointer = at(emit, self.base, self.kind, place)
+            emit.builder.call(declared, [pointer, *to_read_into_second_cache])
 
     def _loaded(self, place: Value) -> ir.Value:
         pointer = at(self.emit, self.base, self.kind, place)

@@ -36,14 +36,14 @@ from downslope.engines.fused.values import POINTER, Emitter, Value, where
 from downslope.engines.fused.vector_basics import sqrt
 
 CROSS = "downslope_cross"
-BLOCK = 256
+BLOCK = 128
 """Rows whose columns are in the cache at a time."""
 
 STRIDE = BLOCK + 8
 TILE = 4
 """Columns that are multiplied with as many others at a time."""
 
-_PARTS, _PART = 64, 64 * BLOCK
+_PARTS, _PART = 64, 128 * BLOCK
 """Parts of the rows at most, and rows of a part at least."""
 
 Matrix = NDArray[np.float64]
@@ -150,7 +150,7 @@ class _Writer:
                 numbers = list(range(emit.lanes))
                 row = first + emit.wrap(ir.Constant(ir.VectorType(I64, emit.lanes), numbers))
                 counts = row.compare("ge", i) & row.compare("lt", self.last)
-                data = [columns.array(first) for columns in self.data]
+                data = [columns.array(first, BLOCK) for columns in self.data]
                 found = squares(self.loss, self.shapes, [*others, *data], emit)
                 groups, columns = _grouped(found)
                 for place, column in enumerate(columns):
@@ -280,29 +280,30 @@ class Passes:
         each = max(-(-self.count // (_PARTS * BLOCK)) * BLOCK, _PART)
         starts = range(0, self.count, each)
 
-        def part(first: int) -> list[Matrix]:
-            return self._part(joined, whole, first, min(first + each, self.count))
+        sizes = [group.room**2 * self.form.lanes for group in self.groups]
+
+        def part(first: int) -> Tensor:
+            last = min(first + each, self.count)
+            return self._part(torch.from_numpy(joined), whole, first, last, sum(sizes))
 
         threads = min(torch.get_num_threads(), len(starts))
-        if threads == 1:
-            parts = list(map(part, starts))
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                parts = list(pool.map(part, starts))
-        return [np.sum(of_group, axis=0) for of_group in zip(*parts, strict=True)]
+        total = torch.zeros(sum(sizes), dtype=torch.float64)
+        with ThreadPoolExecutor(threads) as pool:
+            for made in pool.map(part, starts) if threads > 1 else map(part, starts):
+                total += made
+        pairs = zip(self.groups, total.split(sizes), strict=True)
+        return [_matrix(group, made.numpy()) for group, made in pairs]
 
-    def _part(self, turns: Matrix, whole: bool, first: int, last: int) -> list[Matrix]:
+    def _part(self, turns: Tensor, whole: bool, first: int, last: int, size: int) -> Tensor:
         columns = sum(group.room for group in self.groups)
         scratch = torch.zeros(columns, STRIDE, dtype=torch.float64)
-        sizes = [group.room**2 * self.form.lanes for group in self.groups]
-        out = torch.zeros(sum(sizes), dtype=torch.float64)
+        out = torch.zeros(size, dtype=torch.float64)
         x, y = (*self.data, self.data[0])[:2]
-        memory = [x, y, self.constants, torch.from_numpy(turns), scratch, out]
+        memory = (x, y, self.constants, turns, scratch, out)
+        strides = x.stride(1), y.stride(1)
         addresses = [tensor.data_ptr() for tensor in memory]
-        strides = [x.stride(1), y.stride(1)]
         self.function(*addresses, int(whole), *strides, self.rows, first, last)
-        pairs = zip(self.groups, out.split(sizes), strict=True)
-        return [_matrix(group, made.numpy()) for group, made in pairs]
+        return out
 
 
 def _matrix(group: Group, tiles: Matrix) -> Matrix:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from downslope.data import Rows, tensors
+from downslope.engines.fused.agreement import agrees, moved
+from downslope.engines.fused.coupling import NotFusedError as NotFusedError
+from downslope.engines.fused.coupling import is_mean
 from downslope.engines.fused.lower import OPERATIONS, operation_name
 from downslope.engines.fused.products import LOOPED
 from downslope.engines.fused.trace import Traced, trace
@@ -19,7 +23,6 @@ from downslope.engines.program import in_words, model_buffers, used_parameters
 from downslope.engines.work import Handwritten, handwritten_call
 from downslope.objective import MODEL_PREFIX, Function, Objective
 from downslope.problem import Problem
-from downslope.randomness import borrowed
 
 LONGEST = 25_000
 """Instructions for one sample, about, above which compiling would take longer than it saves."""
@@ -27,12 +30,7 @@ LONGEST = 25_000
 _LONG = 15_000
 """The same for samples that are worked on together."""
 
-_TOLERANCE = 1e-9
 _SHARE_OF_SUMS = 0.1
-
-
-class NotFusedError(Exception):
-    """There can be no such program; the message is the reason."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +80,10 @@ def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Sour
     Raises:
         NotFusedError: if its samples cannot be taken apart, or an operation is not known.
     """
-    used = used_parameters(problem)
+    try:
+        used = used_parameters(problem)
+    except Exception as error:  # whatever torch raises for what has no derivative
+        raise NotFusedError(f"its gradient cannot be computed ({in_words(error)})") from error
     layout = Layout({n: s for n, s in problem.shapes.items() if n in used})
     others = [n for n, _ in problem.template.named_parameters()]
     others += [n for n, _ in model_buffers(problem)]
@@ -90,7 +91,7 @@ def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Sour
     fixed = _fixed(problem)
     constants = tuple(n for n in names if n not in layout.shapes and n not in fixed)
     try:
-        mean = _is_mean(problem, gradient, tuple(layout.shapes))
+        mean = is_mean(problem, gradient, tuple(layout.shapes))
         maker = _Maker(problem, gradient, layout, constants, mean)
         train = {1: maker.trained(1)}
         block = _block(train[1], layout, most) if problem.train is not None else 1
@@ -129,8 +130,10 @@ def _block(single: Traced, layout: Layout, most: int) -> int:
 def _knows_no_mode(objective: Objective) -> bool:
     """Whether every part of it is known to be the same in training and in evaluation."""
     losses = torch.nn.modules.loss._Loss
-    return all(
-        isinstance(part, (*_WITHOUT_MODE, losses)) and type(part).__module__.startswith(_OWN)
+    return objective.objective is None and all(
+        isinstance(part, (*_WITHOUT_MODE, losses))
+        and type(part).__module__.startswith(_OWN)
+        and not (part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
         for part in objective.modules()
     )
 
@@ -189,7 +192,7 @@ class _Maker:
                 value = loss(parameters)
             return [*(gradients[name] for name in names), value]
 
-        return trace(passed, (self.values, self._rows(samples)))
+        return self._traced(passed, samples)
 
     def evaluated(self, samples: int) -> Traced:
         """The loss alone, in evaluation mode."""
@@ -198,7 +201,17 @@ class _Maker:
         def passed(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
             return [self._total(objective, values, data)]
 
-        return trace(passed, (self.values, self._rows(samples)))
+        return self._traced(passed, samples)
+
+    def _traced(self, passed: Callable[..., list[Tensor]], samples: int) -> Traced:
+        """The trace of a pass over so many samples, tried with other numbers and other rows."""
+        traced = trace(passed, (self.values, self._rows(samples)))
+        generator = torch.Generator().manual_seed(samples)
+        for first in (1, -samples):
+            values = moved(self.values, generator)
+            if not agrees(traced, passed, (values, self._rows(samples, first))):
+                raise NotFusedError("its Python code reads tensors in ways that torch does not see")
+        return traced
 
     def _total(self, objective: Objective, values: list[Tensor], data: list[Tensor]) -> Tensor:
         names = [MODEL_PREFIX + n for n in (*self.layout.shapes, *self.constants)]
@@ -206,97 +219,12 @@ class _Maker:
         loss: Tensor = functional_call(objective, named, tuple(data))
         return loss * len(data[0]) if self.mean and data else loss
 
-    def _rows(self, samples: int) -> list[Tensor]:
+    def _rows(self, samples: int, first: int = 0) -> list[Tensor]:
         rows = self.problem.train
         if rows is None:
             return []
-        chosen = torch.arange(samples) % len(rows)
+        chosen = torch.arange(first, first + samples) % len(rows)
         return [t.clone() for t in tensors(rows[chosen])]
-
-
-def _is_mean(problem: Problem, gradient: Handwritten | None, names: tuple[str, ...]) -> bool:
-    """Whether a batch's gradient is the mean of its samples' gradients; or (False) their sum.
-
-    Tried in double precision at several points. The gradient is compared, not the loss, which may
-    be equal by symmetry at a start.
-
-    Raises:
-        NotFusedError: if it is neither.
-    """
-    if problem.train is None:
-        return False
-    exact = problem.to(dtype=torch.float64)
-    assert exact.train is not None
-    objective = exact.fresh(0)
-    named = dict(objective.named_parameters())
-    parameters = {n: named[MODEL_PREFIX + n] for n in names}
-    generator = torch.Generator().manual_seed(0)
-    answers = set()
-    for scale in (0.0, 0.01, 0.3):
-        for p in parameters.values():
-            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-            p.data.add_(scale * noise.to(p.dtype))
-        for count in (2, 5):
-            chosen = torch.randperm(len(exact.train), generator=generator)[:count]
-            rows = exact.train[chosen.sort().values]
-            if len(rows) > 1:
-                answers.add(_joined(objective, rows, gradient, parameters))
-    answers.discard(None)
-    if answers in ({"mean"}, {"sum"}):
-        return answers == {"mean"}
-    if len(exact.train) == 1:
-        return True
-    if not answers:
-        raise NotFusedError("no gradient near the start is finite")
-    raise NotFusedError("the loss couples the samples of a batch")
-
-
-def _joined(
-    objective: Objective,
-    rows: Rows,
-    gradient: Handwritten | None,
-    parameters: dict[str, Tensor],
-) -> str | None:
-    """How the rows' gradients make the batch's: "mean", "sum" or "other"; None if not finite."""
-    before = {name: b.clone() for name, b in objective.named_buffers()}
-    with borrowed(next(iter(parameters.values())).device):
-        whole = _gradient(objective, rows, gradient, parameters)
-        try:
-            each = [
-                _gradient(objective, rows[i : i + 1], gradient, parameters)
-                for i in range(len(rows))
-            ]
-        except Exception as error:
-            said = " ".join(str(error).split())[:150]
-            raise NotFusedError(f"a single sample cannot be a batch ({said})") from error
-    after = dict(objective.named_buffers())
-    if any(not torch.equal(before[name], after[name]) for name in before):
-        raise NotFusedError("a layer gathers statistics while it is trained")
-    total = torch.stack(each).sum(0)
-    if not torch.isfinite(total).all() or not torch.isfinite(whole).all():
-        return None
-    size = torch.stack(each).abs().sum()
-    if (whole - total / len(rows)).abs().sum() <= _TOLERANCE * size:
-        return "mean"
-    return "sum" if (whole - total).abs().sum() <= _TOLERANCE * size else "other"
-
-
-def _gradient(
-    objective: Objective,
-    rows: Rows,
-    gradient: Handwritten | None,
-    parameters: dict[str, Tensor],
-) -> Tensor:
-    data = [t.clone() for t in tensors(rows)]
-    if gradient is not None:
-        detached = {name: p.detach() for name, p in parameters.items()}
-        named = handwritten_call(gradient, detached, data)
-        return torch.cat([named[name].flatten() for name in parameters])
-    with torch.enable_grad():
-        loss = objective(*data)
-    made = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-    pairs = zip(made, parameters.values(), strict=True)
-    return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
 
 
 def _check_operations(traced: Traced) -> None:

@@ -338,7 +338,7 @@ class Kernel:
                     mask = (emit.wrap(lanes) + i).compare("lt", stop)
                 self._take(single, rows.arrays([row(i)]), mask, gradients)
 
-        if not spec.deep:
+        if not (spec.deep if gradients else spec.deep_evaluation):
             part(first, last)
             return
         whole = Variable(emit, spec.kind, False)

@@ -32,7 +32,7 @@ BLOCK = 4
 """Samples worked on together, at most."""
 
 MANY_ROWS = 2048
-"""Rows in an update from which on its sums are gathered in parts."""
+"""Rows in a pass from which on its sums are gathered in parts."""
 
 _FEW_NUMBERS = 48
 """Parameters and state of a run that are kept in registers and stack slots, at most."""
@@ -58,6 +58,7 @@ class _RuleKey:
     switches: tuple[tuple[str, Any], ...]
     hyper: tuple[tuple[str, int, bool], ...]  # name, numbers, absent
     dtype: torch.dtype
+    default_dtype: torch.dtype  # in which some optimizers keep state
 
 
 def program_of(work: Work, across: str) -> Program:
@@ -110,6 +111,7 @@ def _program(work: Work, across: str, material: Material) -> Program:
         tuple(sorted(switches_of(work).items())),
         tuple((s.name, s.numbers, s.absent) for s in slots),
         problem.dtype,
+        torch.get_default_dtype(),
     )
     update, element_state, cell_state = _rule(key)
     count = source.layout.size
@@ -145,6 +147,9 @@ def _program(work: Work, across: str, material: Material) -> Program:
         ragged=_is_ragged(work, material, batch, block * (lanes if across == "samples" else 1)),
         mean=source.mean,
         deep=max(batch, 1) > MANY_ROWS * (lanes if across == "samples" else 1),
+        deep_evaluation=_most_evaluated(material) > MANY_ROWS * (
+            lanes if across == "samples" else 1
+        ),
         registers=registers,
         single=no_sum and registers,
         sign=work.sign,
@@ -192,6 +197,11 @@ def _vectors(count: int, numbers: int) -> int:
     if count <= 4 and numbers <= 12:
         return 4
     return 2 if numbers <= 16 else 1
+
+
+def _most_evaluated(material: Material) -> int:
+    rows = (material.train, material.validation)
+    return max(0 if some is None else len(some) for some in rows)
 
 
 def _is_ragged(work: Work, material: Material, batch: int, together: int) -> bool:

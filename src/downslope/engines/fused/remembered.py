@@ -27,6 +27,12 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 _FIXED = ("torch", "numpy", "math", "functools", "itertools", "operator", "typing", "builtins")
 """Packages whose contents nobody changes between two calls."""
 
+_TELLTALE = {"globals", "locals", "vars", "eval", "exec", "open", "environ", "getenv", "getattr"}
+"""Names of what finds things that cannot be followed here."""
+
+_LARGEST = 10_000
+"""Numbers of a captured tensor that are compared; a larger one is not remembered."""
+
 _MOST = 8
 """Traces of a problem that are remembered: of different gradients by hand, say."""
 
@@ -47,8 +53,9 @@ def remembered(problem: Problem, more: tuple[Any, ...], make: Callable[[], Made]
     template = problem.template
     try:
         seen: _Seen = {}
-        things = (template.model, template.loss, template.objective, *more)
-        key = tuple(_state(thing, seen) for thing in things)
+        own = _module(template.model, seen, of_run=True)
+        things = (template.loss, template.objective, *more, torch.get_default_dtype())
+        key = (own, *(_state(thing, seen) for thing in things))
         hash(key)
     except (_UnknownError, TypeError):
         return make()
@@ -71,8 +78,8 @@ def _state(thing: Any, seen: _Seen) -> Hashable:
     if id(thing) in seen:
         return seen[id(thing)][0]
     if isinstance(thing, Tensor):
-        return id(thing), thing._version, thing.data_ptr()
-    if isinstance(thing, np.ndarray) and thing.size <= 1000 and thing.dtype.kind in "biuf":
+        thing = thing.detach().cpu().numpy()
+    if isinstance(thing, np.ndarray) and thing.size <= _LARGEST and thing.dtype.kind in "biuf":
         return thing.shape, str(thing.dtype), thing.tobytes()
     if isinstance(thing, list | tuple | dict | set | frozenset):
         seen[id(thing)] = (len(seen), thing)
@@ -121,16 +128,22 @@ def _function(function: FunctionType, seen: _Seen) -> Hashable:
         inner = waiting.pop()
         names |= set(inner.co_names)
         waiting += [c for c in inner.co_consts if hasattr(c, "co_names")]
+    if names & _TELLTALE:
+        raise _UnknownError(str(names & _TELLTALE))
+    values.append(dict(vars(function)))
     looked_up = {n: function.__globals__[n] for n in sorted(names) if n in function.__globals__}
     return code, tuple(_state(v, seen) for v in (*values, *looked_up.values())), *looked_up
 
 
-def _module(module: nn.Module, seen: _Seen) -> Hashable:
+def _module(module: nn.Module, seen: _Seen, of_run: bool = False) -> Hashable:
     """Every submodule's attributes, and the code of those classes that are not torch's.
 
-    Parameters and buffers are inputs of a trace: their values do not matter.
+    Args:
+        of_run: the model of the runs: its parameters are inputs of a trace, whatever their values.
     """
     parts: list[Hashable] = []
+    if not of_run:
+        parts += [_state(p, seen) for p in module.state_dict().values()]
     for name, one in module.named_modules():
         hooks = (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks)
         if any(hooks):

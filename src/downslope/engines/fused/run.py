@@ -5,6 +5,9 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,9 @@ from downslope.engines.work import Outcome, Tick, Work
 
 _LOOK = 0.05
 """Seconds between looks at how far the program is."""
+
+_PIECE = 10_000_000
+"""Places of orders that a thread draws at a time, in some 30 ms."""
 
 _ORDERS_BYTES = 2**26
 """Memory for orders of samples at a time."""
@@ -98,7 +104,7 @@ class _Descent:
             self.values["next_tile"][0] = 0
             frame = packed(self.values)
             self._on_threads(
-                [lambda thread=t: kernel(frame.ctypes.data, thread) for t in range(self.threads)]
+                [partial(kernel, frame.ctypes.data, thread) for thread in range(self.threads)]
             )
         return self._put_together()
 
@@ -134,36 +140,52 @@ class _Descent:
             ORDERS, *[ctypes.c_void_p, *[ctypes.c_int64] * 5, ctypes.c_void_p]
         )
         kind = KINDS[self.work.group.order]
+        few = max(1, _PIECE // (count * rows))  # seeds at a time: a stop is noticed in between
         parts = np.linspace(0, len(seeds), self.threads + 1).astype(int)
 
         def part(start: int, stop: int) -> None:
-            if stop > start:
-                out = table[start:].ctypes.data
-                make(seeds[start:].ctypes.data, stop - start, first, count, rows, kind, out)
+            for seed in range(start, stop, few):
+                if self.values["stop"][0]:
+                    return
+                some, out = seeds[seed:], table[seed:].ctypes.data
+                make(some.ctypes.data, min(few, stop - seed), first, count, rows, kind, out)
 
-        bounds = zip(parts[:-1], parts[1:], strict=True)
-        self._on_threads([lambda a=a, b=b: part(int(a), int(b)) for a, b in bounds])
+        self._on_threads([partial(part, int(a), int(b)) for a, b in pairwise(parts)])
 
     def _on_threads(self, calls: list[Callable[[], Any]]) -> None:
         """All calls at once. The program lets go of Python's lock; this thread looks on, so that
-        an interruption is noticed, which ends them."""
-        threads = [threading.Thread(target=call, daemon=True) for call in calls]
-        for thread in threads:
-            thread.start()
-        before, width = self.values["progress"].sum(), self.program.spec.width
+        an interruption is noticed, which ends them. Never left before they have ended: they write
+        to this object's arrays."""
+        ended = [threading.Event() for _ in calls]
+
+        def ending(call: Callable[[], Any], event: threading.Event) -> None:
+            try:
+                call()
+            finally:
+                event.set()
+
+        for call, event in zip(calls, ended, strict=True):
+            threading.Thread(target=ending, args=(call, event), daemon=True).start()
         try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(_LOOK)
-                    now = self.values["progress"].sum()
-                    if now > before:
-                        self.tick(int((now - before) * width), 0)
-                        before = now
+            self._look_on(ended)
         except BaseException:
             self.values["stop"][0] = 1
-            for thread in threads:
-                thread.join()
+            while not all(event.is_set() for event in ended):
+                # Not Thread.join, which an interruption makes believe that the thread has ended.
+                with suppress(KeyboardInterrupt):
+                    for event in ended:
+                        event.wait()
             raise
+
+    def _look_on(self, ended: list[threading.Event]) -> None:
+        """Wait, and tell how far the program is."""
+        before, width = int(self.values["progress"].sum()), self.program.spec.width
+        for event in ended:
+            while not event.wait(_LOOK):
+                now = int(self.values["progress"].sum())
+                if now > before:
+                    self.tick((now - before) * width, 0)
+                    before = now
 
     def _put_together(self) -> Outcome:
         work, tiles, runs = self.work, self.tiles, len(self.work)

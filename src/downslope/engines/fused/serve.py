@@ -63,5 +63,7 @@ def chunk_size(work: Work) -> int:
     moving = 0 if work.options.schedule is None else 8 * work.updates
     constants = sum(prod(shape) for shape in work.problem.shapes_of_others.values())
     bytes_ = 2 * size * (numbers + constants) + 2 * moving + 8 * len(work.record_at)
+    if work.rows and not work.full and work.group.order != "cyclic":
+        bytes_ += 4 * work.rows  # an epoch's order, for a seed
     most = min(_MOST_RUNS, _OPERATIONS / max(operations, 1), _BYTES / bytes_)
-    return int(np.clip(most // 256 * 256, 256, _MOST_RUNS))
+    return int(max(most // 256 * 256, min(max(most, 1), 256)))

@@ -53,7 +53,8 @@ class Spec:
         cells: for each parameter, the number of the hyperparameters' cell it belongs to.
         cell_state, element_state: numbers of the optimizer's state for each cell, and each parameter.
         full: every update sees all rows as stored, so its loss is the loss at that record too.
-        deep: sums over rows are gathered in parts, because there are many.
+        deep, deep_evaluation: sums over an update's rows, or over all, are gathered in parts,
+            because there are many.
         ragged: some pass over rows leaves fewer than a block.
         mean: the loss of a batch is the mean of its samples' losses, not their sum.
         registers: parameters are few enough to be variables of the program, not memory.
@@ -78,6 +79,7 @@ class Spec:
     ragged: bool
     mean: bool
     deep: bool
+    deep_evaluation: bool
     registers: bool
     single: bool
     sign: float

@@ -125,7 +125,7 @@ def state_arrays(
     numbers = [flat, flat]
     doubles: list[Tensor] = []
     if work.updates:
-        state = rule.first_state(flat, hyper.at(1), switches_of(work))
+        state = rule.first_state(flat, _first_hyper(program, hyper, len(flat)), switches_of(work))
         numbers += [state[name].expand_as(flat) for name in program.element_state]
         cells = max(spec.cells) + 1
         firsts = [spec.cells.index(cell) for cell in range(cells)]
@@ -151,6 +151,15 @@ def state_arrays(
     if spec.clips:
         made["clip"] = tiles.laid(work.group.clip_norm.astype(dtype))
     return made | hyper_arrays(program, hyper, tiles)
+
+
+def _first_hyper(program: Program, hyper: Hyper, runs: int) -> dict[str, Any]:
+    """The hyperparameters at the first update; a chunk's may be zero where the group's are not."""
+    first = hyper.at(1)
+    for slot in program.spec.hyper:
+        if first[slot.name] is None and not slot.absent:
+            first[slot.name] = torch.zeros(runs, 1, dtype=torch.float64)
+    return first
 
 
 def problem_shapes(program: Program) -> list[torch.Size]:

@@ -315,7 +315,8 @@ class Value:
 
     def _saturated(self, kind: str) -> Value:
         lanes = "" if self.uniform else f"v{self.emit.lanes}"
-        name = f"llvm.fptosi.sat.{lanes}{kind}.{lanes}{self.kind}"
+        how = "fptoui" if kind == "i8" else "fptosi"
+        name = f"llvm.{how}.sat.{lanes}{kind}.{lanes}{self.kind}"
         target = self.emit.type_of(kind, self.uniform)
         declared = self.emit.module.globals.get(name)
         if declared is None:

@@ -1,0 +1,60 @@
+"""Whether a traced graph computes what the Python code computes that it was traced from.
+
+A trace sees torch's operations alone. What code reads off a tensor in another way (as a NumPy
+array, say) it takes for a constant. So a graph is tried with other numbers than those it was traced
+with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import Node, map_arg
+from torch.utils._pytree import tree_leaves
+
+from downslope.engines.fused.trace import Traced
+
+_TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
+
+
+def agrees(traced: Traced, function: Callable[..., Any], arguments: Sequence[Any]) -> bool:
+    """Whether graph and function give the same for these arguments, within rounding."""
+    with torch.no_grad():
+        found, wanted = _run(traced, tree_leaves(arguments)), function(*arguments)
+    return all(map(_near, found, wanted))
+
+
+def moved(values: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """Other numbers near these; positive ones stay positive."""
+    made = []
+    for value in values:
+        noise = torch.rand(value.shape, generator=generator, dtype=torch.float64)
+        made.append(value * (1 + 0.2 * noise.to(value)) + (value == 0) * noise.to(value))
+    return made
+
+
+def _run(traced: Traced, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """The graph's outputs, one operation of torch after another."""
+    given = iter(inputs)
+    known: dict[Node, Any] = {}
+    for node in traced.graph.nodes:
+        if node.op == "placeholder":
+            known[node] = next(given)
+        elif node.op == "get_attr":
+            known[node] = traced.constants[str(node.target)]
+        elif node.op == "call_function":
+            args, kwargs = map_arg((node.args, node.kwargs), lambda n: known[n])
+            known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+    output = next(iter(reversed(traced.graph.nodes)))
+    return list(map_arg(output.args[0], lambda n: known[n]))
+
+
+def _near(found: Tensor, wanted: Tensor) -> bool:
+    finite = torch.isfinite(wanted)
+    if not torch.equal(finite, torch.isfinite(found)):
+        return False
+    off = ((found - wanted)[finite]).norm()
+    return bool(off <= _TOLERANCES.get(wanted.dtype, 1e-3) * wanted[finite].norm() + 1e-30)
