@@ -11,6 +11,9 @@ from pathlib import Path
 PAUSE = 0.05
 """Seconds before each measurement: pools of threads spin for a while after their work."""
 
+LONGEST = 180.0
+"""Seconds after which no further repetition is begun."""
+
 
 def seconds(work: Callable[[], object]) -> float:
     """How long a call takes."""
@@ -21,9 +24,12 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turn(sides: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each side, each repetition doing all of them one after another."""
+    """Seconds of each side, each repetition doing all of them one after another; at least one."""
     times: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(repeats):
+    end = time.perf_counter() + LONGEST
+    for turn in range(repeats):
+        if turn and time.perf_counter() > end:
+            break
         for name, work in sides.items():
             times[name].append(seconds(work))
     return times

@@ -76,9 +76,7 @@ class Plan:
     def work(self, chunk: Chunk) -> Work:
         """A chunk as an engine takes it."""
         group = self.groups[chunk.group].part(chunk.rows)
-        return Work(
-            self.problem, group, self.options, self.starts, self.traced, number=chunk.group
-        )
+        return Work(self.problem, group, self.options, self.starts, self.traced, number=chunk.group)
 
     def carry_out(self, chunk: Chunk, tick: Tick = lambda updates, diverged: None) -> Outcome:
         """The outcome of a chunk's runs, in the order of their group."""
@@ -184,7 +182,11 @@ def _choose(work: Work, engine: str) -> tuple[str, int, str]:
         if engine == "fused":
             raise EngineError(f"engine 'fused' cannot serve: {unfit}")
     if engine == "auto" and len(work) < FEW_RUNS:
-        return "looped", looped.CHUNK, unfit or f"fewer than {FEW_RUNS} runs share their settings' kind"
+        return (
+            "looped",
+            looped.CHUNK,
+            unfit or f"fewer than {FEW_RUNS} runs share their settings' kind",
+        )
     reason = stacked.why_not(work)
     if reason is not None:
         if engine == "stacked":

@@ -182,10 +182,19 @@ def trace(program: Traced, arguments: Sequence[Tensor]) -> GraphModule:
     return graph
 
 
+_ASKS_FOR_VALUES = (
+    "data-dependent control flow",
+    ".item()",
+    "tolist() shouldn't be called",
+    "Cannot access data pointer",
+)
+"""What torch says where code needs a number that a trace does not have."""
+
+
 def in_words(error: Exception) -> str:
     """What a failed trace says, in a few words where it is known."""
     said = " ".join(str(error).split())
-    if "data-dependent control flow" in said or ".item()" in said:
+    if any(sign in said for sign in _ASKS_FOR_VALUES):
         return "its Python code asks for the value of a tensor"
     return f"{type(error).__name__}: {said[:200]}"
 

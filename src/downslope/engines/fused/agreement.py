@@ -47,7 +47,7 @@ def _run(traced: Traced, inputs: Sequence[Tensor]) -> list[Tensor]:
             known[node] = traced.constants[str(node.target)]
         elif node.op == "call_function":
             args, kwargs = map_arg((node.args, node.kwargs), lambda n: known[n])
-            known[node] = node.target(*args, **kwargs)  # type: ignore[operator]
+            known[node] = node.target(*args, **kwargs)
     output = next(iter(reversed(traced.graph.nodes)))
     return list(map_arg(output.args[0], lambda n: known[n]))
 

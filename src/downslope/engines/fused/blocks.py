@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from downslope.engines.fused.values import KINDS, POINTER, SIZES, Emitter, Slot, Value
+from downslope.engines.fused.instructions import KINDS, POINTER, SIZES, called
+from downslope.engines.fused.slots import Slot
+from downslope.engines.fused.values import Emitter, Value
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 _BYTE = ir.IntType(8)
@@ -89,10 +91,7 @@ def any_lane(condition: Value) -> Value:
         return condition
     emit = condition.emit
     name = f"llvm.vector.reduce.or.v{emit.lanes}i1"
-    declared = emit.module.globals.get(name)
-    if declared is None:
-        declared = ir.Function(emit.module, ir.FunctionType(KINDS["i1"], [condition.ir.type]), name)
-    return Value(emit, "i1", True, emit.builder.call(declared, [condition.ir]))
+    return Value(emit, "i1", True, called(emit.builder, name, KINDS["i1"], [condition.ir]))
 
 
 def summed(value: Value) -> Value:
@@ -104,11 +103,9 @@ def summed(value: Value) -> Value:
     add = builder.fadd if value.kind in ("f32", "f64") else builder.add
     while lanes > 1:
         lanes //= 2
-        halves = [
-            builder.shuffle_vector(made, made, ir.Constant(ir.VectorType(I32, lanes), list(range(a, a + lanes))))
-            for a in (0, lanes)
-        ]
-        made = add(*halves)
+        kind = ir.VectorType(I32, lanes)
+        masks = [ir.Constant(kind, list(range(a, a + lanes))) for a in (0, lanes)]
+        made = add(*(builder.shuffle_vector(made, made, mask) for mask in masks))
     scalar = builder.extract_element(made, ir.Constant(I32, 0))
     return Value(emit, value.kind, True, scalar)
 
@@ -127,7 +124,8 @@ class Bank:
         self.emit, self.kind, self.uniform, self.size = emit, kind, uniform, size
         self.width = 1 if uniform else emit.lanes
         self.base = base
-        self.variables = [] if base is not None else [Variable(emit, kind, uniform) for _ in range(size)]
+        count = size if base is None else 0
+        self.variables = [Variable(emit, kind, uniform) for _ in range(count)]
 
     def pointer(self, place: int | Value) -> ir.Value:
         """Where a number is."""

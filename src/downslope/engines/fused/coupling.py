@@ -28,8 +28,11 @@ _PARTS = 8
 """A set of rows falls into so many parts, each part again, down to single rows."""
 
 _LARGEST = 4096
-_MOST = 16
-"""Sets of the largest size that are looked at: 65,536 rows in all."""
+_MOST = 4
+"""Sets of the largest size that are looked at: 16,384 rows in all."""
+
+_COLUMNS = 4
+"""Columns whose smallest and largest numbers are among them."""
 
 _NUMBERS = 2**22
 """Numbers of a set of rows at most."""
@@ -82,19 +85,25 @@ def is_mean(problem: Problem, gradient: Handwritten | None, names: tuple[str, ..
 
 def _few(rows: Rows, generator: torch.Generator) -> list[tuple[Rows, int]]:
     """Two and five rows, to be compared with single ones."""
-    chosen = [torch.randperm(len(rows), generator=generator)[:count] for count in (2, 5)]
-    return [(rows[c.sort().values], 1) for c in chosen]
+    chosen = [_drawn(len(rows), count, generator) for count in (2, 5)]
+    return [(rows[places], 1) for places in chosen if len(places) > 1]
+
+
+def _drawn(rows: int, count: int, generator: torch.Generator) -> Tensor:
+    """So many places at most."""
+    if rows <= 2**16:
+        return torch.randperm(rows, generator=generator)[:count]
+    return torch.randint(rows, (count,), generator=generator).unique()
 
 
 def _many(rows: Rows, generator: torch.Generator) -> Iterator[tuple[Rows, int]]:
     """Large sets with the size of the parts to compare them with; one part is followed down."""
     first = _telling(rows)
-    rest = torch.randperm(len(rows), generator=generator)
-    rest = rest[~torch.isin(rest, first)]
-    order = torch.cat([first, rest])
+    rest = _drawn(len(rows), _MOST * _LARGEST, generator)
+    order = torch.cat([first, rest[~torch.isin(rest, first)]])
     each = max(int(t[:1].numel()) for t in tensors(rows))
     largest = max(min(_LARGEST, _NUMBERS // each), _PARTS)
-    for start in range(0, min(len(rows), _MOST * largest), largest):
+    for start in range(0, min(len(order), _MOST * largest), largest):
         some = order[start : start + largest]
         size = -(-len(some) // _PARTS)
         yield rows[some], size
@@ -112,7 +121,7 @@ def _telling(rows: Rows) -> Tensor:
         if flat.is_floating_point():
             odd = ~torch.isfinite(flat).all(1)
             found.append(odd.nonzero().flatten()[:64])
-            found += [flat[:, :16].argmin(0), flat[:, :16].argmax(0)]
+            found += [flat[:, :_COLUMNS].argmin(0), flat[:, :_COLUMNS].argmax(0)]
         elif flat.shape[1] == 1:
             _, of = torch.unique(flat, return_inverse=True)
             places = torch.arange(len(rows)).flip(0)

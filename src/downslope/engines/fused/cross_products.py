@@ -268,14 +268,17 @@ class Passes:
         flat = [c.detach().reshape(-1).to(rows.x.dtype) for c in constants]
         self.constants = torch.cat([torch.zeros(1, dtype=rows.x.dtype), *flat])[1:]
 
-    def __call__(self, turns: Sequence[Matrix], whole: bool) -> list[Matrix]:
+    def __call__(self, turns: Sequence[Matrix]) -> list[Matrix]:
         """The cross products of each group's columns, turned.
 
         Args:
             turns: for each group, what multiplies its columns: upper triangular with ones on the
-                diagonal and zeros between targets, (size, size).
-            whole: whether features are turned, and not the targets alone.
+                diagonal and zeros between targets, (size, size). Where features stay as they are
+                it takes half the time.
         """
+        counts = [group.features for group in self.groups]
+        parts_of_features = [turn[:n, :n] for n, turn in zip(counts, turns, strict=True)]
+        whole = not all(np.array_equal(part, np.eye(len(part))) for part in parts_of_features)
         joined = np.concatenate([turn.reshape(-1) for turn in turns])
         each = max(-(-self.count // (_PARTS * BLOCK)) * BLOCK, _PART)
         starts = range(0, self.count, each)

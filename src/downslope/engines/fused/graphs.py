@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -94,7 +95,7 @@ def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Sour
         mean = is_mean(problem, gradient, tuple(layout.shapes))
         maker = _Maker(problem, gradient, layout, constants, mean)
         train = {1: maker.trained(1)}
-        block = _block(train[1], layout, most) if problem.train is not None else 1
+        block = block_of(train[1], layout, most) if problem.train is not None else 1
         if block > 1:
             train[block] = maker.trained(block)
         same = _knows_no_mode(problem.template)
@@ -117,7 +118,7 @@ def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Sour
     return Source(layout, constants, mean, train, evaluate, block, same)
 
 
-def _block(single: Traced, layout: Layout, most: int) -> int:
+def block_of(single: Traced, layout: Layout, most: int) -> int:
     """How many samples to work on together.
 
     Where much of the work goes into sums of gradients, a sum is loaded and stored once for
@@ -148,7 +149,9 @@ def _fixed(problem: Problem) -> set[str]:
     other = dict(problem.fresh(1).named_buffers()) if whole and problem.draws_start else whole
     for name, buffer in whole.items():
         if not torch.equal(buffer, other[name]):
-            raise NotFusedError(f"the buffer {name.removeprefix(MODEL_PREFIX)!r} depends on the seed")
+            raise NotFusedError(
+                f"the buffer {name.removeprefix(MODEL_PREFIX)!r} depends on the seed"
+            )
     return {name.removeprefix(MODEL_PREFIX) for name in whole}
 
 
@@ -167,9 +170,7 @@ class _Maker:
         self.layout, self.constants = layout, constants
         template = problem.template
         named = {**dict(template.named_parameters()), **dict(template.named_buffers())}
-        self.values = [
-            named[MODEL_PREFIX + name].detach() for name in (*layout.shapes, *constants)
-        ]
+        self.values = [named[MODEL_PREFIX + name].detach() for name in (*layout.shapes, *constants)]
 
     def trained(self, samples: int) -> Traced:
         """Gradients and loss, summed over the samples."""
@@ -205,12 +206,16 @@ class _Maker:
 
     def _traced(self, passed: Callable[..., list[Tensor]], samples: int) -> Traced:
         """The trace of a pass over so many samples, tried with other numbers and other rows."""
-        traced = trace(passed, (self.values, self._rows(samples)))
         generator = torch.Generator().manual_seed(samples)
-        for first in (1, -samples):
-            values = moved(self.values, generator)
-            if not agrees(traced, passed, (values, self._rows(samples, first))):
-                raise NotFusedError("its Python code reads tensors in ways that torch does not see")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a batch of one sample is not the user's doing
+            traced = trace(passed, (self.values, self._rows(samples)))
+            for first in (1, -samples):
+                values = moved(self.values, generator)
+                if not agrees(traced, passed, (values, self._rows(samples, first))):
+                    raise NotFusedError(
+                        "its Python code reads tensors in ways that torch does not see"
+                    )
         return traced
 
     def _total(self, objective: Objective, values: list[Tensor], data: list[Tensor]) -> Tensor:
@@ -288,5 +293,3 @@ def _size(node: Any) -> int:
         return meta.numel() * int(node.args[0].meta["val"].shape[0])
     free = ("view", "broadcast", "transpose", "reshape", "collapse", "split", "expand", "squeeze")
     return 0 if any(part in name for part in free) else meta.numel() * _DEAR.get(name, 1)
-
-

@@ -23,14 +23,16 @@ from llvmlite import ir
 from downslope.engines.fused import loops
 from downslope.engines.fused.blocks import I64, Bank, Variable, any_lane, at, loop, summed, when
 from downslope.engines.fused.frame import Frame
+from downslope.engines.fused.instructions import POINTER, SIZES
 from downslope.engines.fused.lower import interpret
 from downslope.engines.fused.orders import define_orders
 from downslope.engines.fused.products import LAZY, LOOPED
 from downslope.engines.fused.rows import Place, Rows, gathered
+from downslope.engines.fused.slots import held
 from downslope.engines.fused.spec import Graphs, Spec
 from downslope.engines.fused.trace import Traced
 from downslope.engines.fused.update import Update
-from downslope.engines.fused.values import POINTER, SIZES, Emitter, Value, held, where
+from downslope.engines.fused.values import Emitter, Value, where
 from downslope.engines.fused.verdicts import Verdicts
 
 KERNEL, ORDERS, SCRATCH = "downslope_kernel", "downslope_orders", "downslope_scratch"
@@ -228,8 +230,10 @@ class Kernel:
             return lambda i: gathered(emit, table, "i32", bases + i).to("i64")
         starts = [base(first + group) for group in range(spec.orders)]
         if spec.across == "samples":
+
             def beside(i: Value) -> Place:
                 return emit.load(at(emit, table, "i32", starts[0] + i), "i32", False).to("i64")
+
             return beside
 
         def rows(i: Value) -> Place:

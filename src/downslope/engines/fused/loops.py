@@ -9,7 +9,9 @@ import numpy as np
 from llvmlite import ir
 
 from downslope.engines.fused.blocks import Bank, Variable, integer, loop
-from downslope.engines.fused.values import SIZES, Emitter, Slot, Sum, Value, added, fma, held, where
+from downslope.engines.fused.instructions import SIZES
+from downslope.engines.fused.slots import Slot, held
+from downslope.engines.fused.values import Emitter, Sum, Value, added, fma, where
 
 Array = np.ndarray[Any, np.dtype[np.object_]]
 
@@ -97,9 +99,7 @@ def matrix(workspace: Workspace, a: Array, b: Array) -> Array:
     made = workspace.bank(a.flat[0].kind, left.bank.uniform and right.bank.uniform, n * m)
 
     def columns(first: Value, count: int) -> None:
-        sums = [
-            [Variable(emit, made.kind, made.uniform) for _ in range(count)] for _ in range(n)
-        ]
+        sums = [[Variable(emit, made.kind, made.uniform) for _ in range(count)] for _ in range(n)]
 
         def products(s: int | Value, start: bool) -> None:
             rows = [left.get(i, s) for i in range(n)]

@@ -17,16 +17,9 @@ from torch.fx import Node
 
 from downslope.engines.fused import products
 from downslope.engines.fused import vector_math as vm
+from downslope.engines.fused.slots import held
 from downslope.engines.fused.trace import Traced
-from downslope.engines.fused.values import (
-    FLOATS,
-    Emitter,
-    Sum,
-    UnknownOperationError,
-    Value,
-    held,
-    where,
-)
+from downslope.engines.fused.values import FLOATS, Emitter, Sum, UnknownOperationError, Value, where
 
 Array = np.ndarray[Any, np.dtype[np.object_]]
 

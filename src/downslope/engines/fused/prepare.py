@@ -12,6 +12,7 @@ from torch import Tensor, optim
 
 from downslope.data import tensors
 from downslope.engines.fused import compile as compiling
+from downslope.engines.fused import least_squares
 from downslope.engines.fused.graphs import (
     Material,
     NotFusedError,
@@ -99,7 +100,8 @@ def _material(work: Work) -> Material:
             if not value.is_floating_point():
                 raise NotFusedError(f"a start gives the buffer {name!r} of whole numbers")
     source = remembered(problem, (gradient,), lambda: source_of(problem, gradient, BLOCK))
-    return Material(source, problem.train, problem.validation)
+    replaced = least_squares.material(work, source, BLOCK)
+    return replaced or Material(source, problem.train, problem.validation)
 
 
 def _program(work: Work, across: str, material: Material) -> Program:
@@ -147,9 +149,8 @@ def _program(work: Work, across: str, material: Material) -> Program:
         ragged=_is_ragged(work, material, batch, block * (lanes if across == "samples" else 1)),
         mean=source.mean,
         deep=max(batch, 1) > MANY_ROWS * (lanes if across == "samples" else 1),
-        deep_evaluation=_most_evaluated(material) > MANY_ROWS * (
-            lanes if across == "samples" else 1
-        ),
+        deep_evaluation=_most_evaluated(material)
+        > MANY_ROWS * (lanes if across == "samples" else 1),
         registers=registers,
         single=no_sum and registers,
         sign=work.sign,
@@ -296,12 +297,14 @@ def _rule(key: _RuleKey) -> tuple[Traced, tuple[str, ...], tuple[str, ...]]:
     states = [first[name] for name in (*of_elements, *of_cells)]
 
     def update(
-        parameter: Tensor, gradient: Tensor, states: list[Tensor], numbers: list[Tensor], step: Tensor
+        parameter: Tensor,
+        gradient: Tensor,
+        states: list[Tensor],
+        numbers: list[Tensor],
+        step: Tensor,
     ) -> list[Tensor]:
         named = dict(zip((*of_elements, *of_cells), states, strict=True))
-        made, after = rule.update(
-            parameter, gradient, named, hyper_of(numbers), step, **switches
-        )
+        made, after = rule.update(parameter, gradient, named, hyper_of(numbers), step, **switches)
         return [made, *(after[name] for name in (*of_elements, *of_cells))]
 
     step = torch.tensor(1.0, dtype=torch.float64)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from downslope.engines.fused import loops
+from downslope.engines.fused.slots import held
 from downslope.engines.fused.values import (
     Emitter,
     Sum,
     UnknownOperationError,
     Value,
     added,
-    held,
     settled,
 )
 
@@ -45,17 +46,16 @@ def matrix(emit: Emitter, a: Array, b: Array) -> Array:
     for top in range(0, n, _ROWS):
         for left in range(0, m, _COLUMNS):
             emit.cut()
-            _block(made, a, b, slice(top, min(top + _ROWS, n)), slice(left, min(left + _COLUMNS, m)))
+            _block(made, a, b, range(n)[top : top + _ROWS], range(m)[left : left + _COLUMNS])
     return made
 
 
-def _block(made: Array, a: Array, b: Array, rows: slice, columns: slice) -> None:
+def _block(made: Array, a: Array, b: Array, rows: range, columns: range) -> None:
     """Some elements at a time, so that each number that is loaded serves several of them."""
-    places = [(i, j) for i in range(rows.start, rows.stop) for j in range(columns.start, columns.stop)]
     for s in range(a.shape[1]):
-        left = {i: held(a[i, s]) for i in range(rows.start, rows.stop)}
-        right = {j: held(b[s, j]) for j in range(columns.start, columns.stop)}
-        for i, j in places:
+        left = {i: held(a[i, s]) for i in rows}
+        right = {j: held(b[s, j]) for j in columns}
+        for i, j in product(rows, columns):
             pair = (left[i], right[j])
             made[i, j] = settled(Sum([pair])) if s == 0 else added(made[i, j], [pair])
 

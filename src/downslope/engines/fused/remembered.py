@@ -111,7 +111,9 @@ def _is_fixed(thing: Any) -> bool:
         return False
     package = name.split(".")[0]
     own = package == "downslope"
-    return package in _FIXED or own or (package in sys.stdlib_module_names and package != "__main__")
+    return (
+        package in _FIXED or own or (package in sys.stdlib_module_names and package != "__main__")
+    )
 
 
 def _function(function: FunctionType, seen: _Seen) -> Hashable:

@@ -10,8 +10,10 @@ import numpy as np
 from llvmlite import ir
 
 from downslope.engines.fused.blocks import I32, I64, at
+from downslope.engines.fused.instructions import POINTER, SIZES, called
+from downslope.engines.fused.slots import Slot
 from downslope.engines.fused.spec import Spec
-from downslope.engines.fused.values import POINTER, SIZES, Emitter, Slot, Value
+from downslope.engines.fused.values import Emitter, Value
 
 Array = np.ndarray[Any, np.dtype[np.object_]]
 Place = Value | list[Value]
@@ -44,7 +46,9 @@ class Rows:
             size = prod(shape)
             flat = np.empty((len(chosen), size), dtype=object)
             for place, row in enumerate(chosen):
-                flat[place] = [self._number(base, kind, row, column, size) for column in range(size)]
+                flat[place] = [
+                    self._number(base, kind, row, column, size) for column in range(size)
+                ]
             made.append(flat.reshape(len(chosen), *shape))
         return made
 
@@ -74,14 +78,9 @@ def gathered(emit: Emitter, base: ir.Value, kind: str, offset: Value) -> Value:
     addresses = offset * size + Value(emit, "i64", True, places)
     pointers = builder.inttoptr(addresses.vector, ir.VectorType(POINTER, lanes))
     name = f"llvm.masked.gather.v{lanes}{kind}.v{lanes}p0"
-    declared = emit.module.globals.get(name)
-    ones = emit.number(True, "i1").vector
-    if declared is None:
-        taken = ir.FunctionType(target, [pointers.type, I32, ones.type, target])
-        declared = ir.Function(emit.module, taken, name)
-    none = ir.Constant(target, ir.Undefined)
-    made = builder.call(declared, [pointers, ir.Constant(I32, size), ones, none])
-    return Value(emit, kind, False, made)
+    everywhere, none = emit.number(True, "i1").vector, ir.Constant(target, ir.Undefined)
+    operands = [pointers, ir.Constant(I32, size), everywhere, none]
+    return Value(emit, kind, False, called(builder, name, target, operands))
 
 
 def spread(emit: Emitter, numbers: list[Value]) -> Value:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from math import prod
 
-import numpy as np
 import torch
 
 from downslope.engines.fused.graphs import NotFusedError

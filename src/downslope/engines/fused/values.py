@@ -28,20 +28,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from llvmlite import ir
 
+from downslope.engines.fused.instructions import (
+    FLOATS,
+    KINDS,
+    SIZES,
+    Written,
+    called,
+    converted,
+    kind_of,
+    splat,
+)
+
 Number: TypeAlias = "Value | float | int | bool"
-
-KINDS: dict[str, ir.Type] = {
-    "f32": ir.FloatType(),
-    "f64": ir.DoubleType(),
-    "i1": ir.IntType(1),
-    "i8": ir.IntType(8),
-    "i32": ir.IntType(32),
-    "i64": ir.IntType(64),
-}
-SIZES = {"f32": 4, "f64": 8, "i1": 1, "i8": 1, "i32": 4, "i64": 8}
-"""Bytes of a number in memory."""
-
-POINTER = ir.PointerType()
 
 _NUMPY = {
     "f32": np.float32,
@@ -52,7 +50,6 @@ _NUMPY = {
     "i64": np.int64,
 }
 _RANK = {"i1": 0, "i8": 1, "i32": 2, "i64": 3, "f32": 4, "f64": 5}
-FLOATS = ("f32", "f64")
 _LONG = 200
 _ORDERED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
@@ -96,9 +93,7 @@ class Emitter:
 
     def wrap(self, made: ir.Value) -> Value:
         """An LLVM value as a Value."""
-        vector = isinstance(made.type, ir.VectorType)
-        element = made.type.element if vector else made.type
-        return Value(self, _kind_of(element), not vector, made)
+        return Value(self, kind_of(made), not isinstance(made.type, ir.VectorType), made)
 
     def number(self, number: float | int | bool, kind: str) -> Value:
         """A constant."""
@@ -115,7 +110,9 @@ class Emitter:
         loaded = self.builder.load(pointer, align=align or SIZES[kind], typ=target)
         return Value(self, kind, uniform, loaded)
 
-    def store(self, value: Value, pointer: ir.Value, uniform: bool, align: int | None = None) -> None:
+    def store(
+        self, value: Value, pointer: ir.Value, uniform: bool, align: int | None = None
+    ) -> None:
         """Put `value` where `pointer` points to."""
         made = value.ir if uniform else value.vector
         self.builder.store(made, pointer, align=align or SIZES[value.kind])
@@ -126,11 +123,7 @@ class Emitter:
         made = [v.ir if uniform else v.vector for v in values]
         kind = values[0].kind
         full = f"{name}.{kind}" if uniform else f"{name}.v{self.lanes}{kind}"
-        declared = self.module.globals.get(full)
-        if declared is None:
-            taken = ir.FunctionType(made[0].type, [m.type for m in made])
-            declared = ir.Function(self.module, taken, full)
-        return Value(self, kind, uniform, self.builder.call(declared, made))
+        return Value(self, kind, uniform, called(self.builder, full, made[0].type, made))
 
 
 class Value:
@@ -170,18 +163,13 @@ class Value:
         """The LLVM vector, with a uniform number in all of its lanes."""
         if not self.uniform:
             return self.ir
-        builder, lanes = self.emit.builder, self.emit.lanes
-        scalar = self.ir
-        vector_type = ir.VectorType(scalar.type, lanes)
-        place = 0 if self.constant is not None else id(builder.block)
-        if self.constant is not None and place not in self._vectors:
-            self._vectors[place] = _Written(vector_type, f"splat ({scalar})")
+        builder, lanes, scalar = self.emit.builder, self.emit.lanes, self.ir
+        constant = self.constant is not None
+        place = 0 if constant else id(builder.block)
         if place not in self._vectors:
-            index = ir.Constant(ir.IntType(32), 0)
-            one = builder.insert_element(ir.Constant(vector_type, ir.Undefined), scalar, index)
-            self._vectors[place] = builder.shuffle_vector(
-                one, one, _Written(ir.VectorType(ir.IntType(32), lanes), "zeroinitializer")
-            )
+            vector = ir.VectorType(scalar.type, lanes)
+            made = Written(vector, f"splat ({scalar})") if constant else None
+            self._vectors[place] = made or splat(builder, scalar, lanes)
         return self._vectors[place]
 
     # -- arithmetic -----------------------------------------------------------------------------
@@ -298,31 +286,7 @@ class Value:
             return self.emit.number(self.constant, kind)
         if kind == "i1":
             return self.compare("ne", 0)
-        builder, target = self.emit.builder, self.emit.type_of(kind, self.uniform)
-        if self.kind in FLOATS and kind in FLOATS:
-            made = (builder.fpext if kind == "f64" else builder.fptrunc)(self.ir, target)
-        elif self.kind in FLOATS:
-            return self._saturated(kind)
-        elif kind in FLOATS:
-            unsigned = self.kind in ("i1", "i8")
-            made = (builder.uitofp if unsigned else builder.sitofp)(self.ir, target)
-        elif _RANK[kind] < _RANK[self.kind]:
-            made = builder.trunc(self.ir, target)
-        else:
-            unsigned = self.kind in ("i1", "i8")
-            made = (builder.zext if unsigned else builder.sext)(self.ir, target)
-        return Value(self.emit, kind, self.uniform, made)
-
-    def _saturated(self, kind: str) -> Value:
-        lanes = "" if self.uniform else f"v{self.emit.lanes}"
-        how = "fptoui" if kind == "i8" else "fptosi"
-        name = f"llvm.{how}.sat.{lanes}{kind}.{lanes}{self.kind}"
-        target = self.emit.type_of(kind, self.uniform)
-        declared = self.emit.module.globals.get(name)
-        if declared is None:
-            taken = ir.FunctionType(target, [self.ir.type])
-            declared = ir.Function(self.emit.module, taken, name)
-        made = self.emit.builder.call(declared, [self.ir])
+        made = converted(self.emit.builder, self.ir, self.kind, kind)
         return Value(self.emit, kind, self.uniform, made)
 
     # -- inside -----------------------------------------------------------------------------------
@@ -406,54 +370,11 @@ class Sum(Value):
         return Sum([(-left, right) for left, right in self.terms])
 
 
-class Slot(Value):
-    """A number in memory, loaded wherever it is used.
-
-    Args:
-        where: gives its address.
-        home: the memory that it belongs to, and its place there.
-    """
-
-    __slots__ = ("home", "where")
-
-    def __init__(
-        self,
-        emit: Emitter,
-        kind: str,
-        uniform: bool,
-        where: Callable[[], ir.Value],
-        home: tuple[Any, int] | None = None,
-    ) -> None:
-        super().__init__(emit, kind, uniform, None)
-        self.where, self.home = where, home
-
-    @property
-    def ir(self) -> ir.Value:
-        """The LLVM value, loaded anew."""
-        return self.held().ir
-
-    @property
-    def vector(self) -> ir.Value:
-        """The LLVM vector, loaded anew."""
-        return self.held().vector
-
-    def held(self) -> Value:
-        """The number, loaded once."""
-        return self.emit.load(self.where(), self.kind, self.uniform)
-
-
 def added(start: Value, terms: Sequence[tuple[Value, Value | None]]) -> Value:
     """Start + the terms, one after another."""
     for left, right in terms:
         start = start._binary("fadd", left) if right is None else fma(left, right, start)
     return start
-
-
-def held(value: Value) -> Value:
-    """A number in memory, loaded once; a sum, computed."""
-    if isinstance(value, Slot):
-        return value.held()
-    return settled(value) if isinstance(value, Sum) else value
 
 
 def settled(value: Sum) -> Value:
@@ -482,22 +403,3 @@ def where(condition: Value, a: Value, b: Value) -> Value:
     # A condition that all lanes share chooses between whole vectors.
     made = builder.select(condition.ir, a.vector, b.vector)
     return Value(a.emit, a.kind, False, made)
-
-
-class _Written(ir.FormattedConstant):
-    """A constant vector in LLVM's short form, which llvmlite would write out lane by lane."""
-
-    def __init__(self, vector: ir.VectorType, text: str) -> None:
-        super().__init__(vector, text)
-        self.constant = ()  # what llvmlite looks at lane by lane
-        self.text = text
-
-    def _to_string(self) -> str:
-        return f"{self.type} {self.text}"
-
-    def _get_reference(self) -> str:
-        return self.text
-
-
-def _kind_of(element: ir.Type) -> str:
-    return next(kind for kind, known in KINDS.items() if known == element)

@@ -59,7 +59,9 @@ class Verdicts:
         largest = float(np.finfo(np.float32 if self.spec.kind == "f32" else np.float64).max)
         return signed.compare("le", self.limit.get()) & signed.compare("ge", -largest)
 
-    def end(self, which: Value, status: Status, steps: Value, first_bad: Value | None = None) -> None:
+    def end(
+        self, which: Value, status: Status, steps: Value, first_bad: Value | None = None
+    ) -> None:
         """These runs, all of them going on, end here."""
         self.alive.set(self.alive.get() & ~which)
         changes = {STATUS: self._whole(int(status) or -1), STEPS_DONE: steps}
