@@ -1,6 +1,6 @@
 """What a fresh process measures: ``python _fresh.py WHAT ENGINE RUNS`` prints one number or two.
 
-first     the process's first call, for a net of 301 parameters (seconds)
+first     the process's first call after imports, for a net of 301 parameters (seconds)
 second    the same after a call for another net, so that torch's tracing has been imported
 cached    "second", and what torch's own tracing of the net's gradient takes; run it where the
           folder of compiled programs has both nets
@@ -78,6 +78,7 @@ def main(what: str, engine: str, count: str) -> None:
     if what == "memory":
         print(json.dumps(memory(engine, int(count))))
         return
+    assert callable(ds.descend)  # downslope imports its parts when they are first named
     if what != "first":
         compile_time(problem_of(2, 3, 1)[0], engine)
     problem, model = problem_of(10, 25, 1)

@@ -27,6 +27,8 @@ from _cases import BESIDE_JAX
 from _peak import Peak, lanes
 from _report import HEADINGS, Row, markdown, text
 
+import downslope as ds
+
 ALONE = {
     8: alone.known_problem,
     9: alone.compiling,
@@ -103,6 +105,7 @@ def main() -> None:
     print(f"engine {options.engine}, medians of {options.repeats}", flush=True)
     print(" | ".join(HEADINGS), flush=True)
     rows: list[Row] = []
+    assert callable(ds.descend)  # imported now: downslope imports its parts when first named
     with tempfile.TemporaryDirectory() as folder:
         os.environ[alone.CACHE] = folder  # so that cold is cold
         for number in options.case or CASES:

@@ -178,20 +178,18 @@ def _choose(work: Work, engine: str) -> tuple[str, int, str]:
         unfit = serve.why_not(work, across)
         if unfit is None:
             name = next(n for n, a in FUSED.items() if a == across)
-            return name, serve.chunk_size(work), "asked for" if engine == "fused" else _FASTER
+            reason = "asked for" if engine == "fused" else _FASTER
+            return name, serve.chunk_size(work), reason + serve.note(work)
         if engine == "fused":
             raise EngineError(f"engine 'fused' cannot serve: {unfit}")
     if engine == "auto" and len(work) < FEW_RUNS:
-        return (
-            "looped",
-            looped.CHUNK,
-            unfit or f"fewer than {FEW_RUNS} runs share their settings' kind",
-        )
-    reason = stacked.why_not(work)
-    if reason is not None:
+        few = f"fewer than {FEW_RUNS} runs share their settings' kind"
+        return "looped", looped.CHUNK, unfit or few
+    unstackable = stacked.why_not(work)
+    if unstackable is not None:
         if engine == "stacked":
-            raise EngineError(f"engine 'stacked' cannot serve: {reason}")
-        return "looped", looped.CHUNK, reason
+            raise EngineError(f"engine 'stacked' cannot serve: {unstackable}")
+        return "looped", looped.CHUNK, unstackable
     size = stacked.chunk_size(work)
     if engine == "auto" and size < FEW_RUNS:
         return "looped", looped.CHUNK, "the model is too large for stacking runs to pay"

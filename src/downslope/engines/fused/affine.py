@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from torch.fx import Node
 
-from downslope.engines.fused.lower import SHAPES, Array, Call, Interpreter, operation_name
+from downslope.engines.fused.calls import Call, operation_name
+from downslope.engines.fused.lower import Interpreter
+from downslope.engines.fused.shapes import SHAPES
 from downslope.engines.fused.trace import Traced
-from downslope.engines.fused.values import Emitter, Value
+from downslope.engines.fused.values import Array, Emitter, Value
 
 Known = Value | float
 """A number that does not depend on parameters; a float where it is the same for all rows."""
@@ -113,7 +115,7 @@ def _evaluated(node: Node, known: Interpreter, moving: dict[Node, Array]) -> Arr
         (node.args, node.kwargs),
         lambda n: moving[n] if n in moving else _lifted(known.known[n]),
     )
-    made: Array = rule(Call(known, node), *args, **kwargs)
+    made: Array = rule(Call(known.emit, node), *args, **kwargs)
     return made
 
 

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
 
 from downslope.engines.fused.instructions import KINDS, POINTER, SIZES, called
 from downslope.engines.fused.slots import Slot
-from downslope.engines.fused.values import Emitter, Value
+from downslope.engines.fused.values import Array, Emitter, Value
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 _BYTE = ir.IntType(8)
-Array = np.ndarray[Any, np.dtype[np.object_]]
 
 
 class Variable:

@@ -14,8 +14,9 @@ from llvmlite import ir
 from torch import Tensor
 
 from downslope.engines.fused.blocks import I32, at
-from downslope.engines.fused.lower import KIND_OF, Array, filled
-from downslope.engines.fused.values import POINTER, SIZES, Emitter, Value
+from downslope.engines.fused.calls import KIND_OF, filled
+from downslope.engines.fused.instructions import POINTER, SIZES
+from downslope.engines.fused.values import Array, Emitter, Value
 
 
 def stands_by_columns(tensor: Tensor) -> bool:

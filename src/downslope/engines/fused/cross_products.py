@@ -29,10 +29,11 @@ from downslope.data import Rows, tensors
 from downslope.engines.fused import compile as compiling
 from downslope.engines.fused.affine import Affine, Known, Squares, squares, times
 from downslope.engines.fused.blocks import I64, Bank, Variable, at, loop
+from downslope.engines.fused.calls import KIND_OF
 from downslope.engines.fused.columns import Columns, as_matrix, stands_by_columns
-from downslope.engines.fused.lower import KIND_OF
+from downslope.engines.fused.instructions import POINTER
 from downslope.engines.fused.trace import Traced
-from downslope.engines.fused.values import POINTER, Emitter, Value, where
+from downslope.engines.fused.values import Emitter, Value, where
 from downslope.engines.fused.vector_basics import sqrt
 
 CROSS = "downslope_cross"

@@ -14,9 +14,10 @@ from torch.func import functional_call, grad_and_value
 
 from downslope.data import Rows, tensors
 from downslope.engines.fused.agreement import agrees, moved
+from downslope.engines.fused.calls import operation_name
 from downslope.engines.fused.coupling import NotFusedError as NotFusedError
 from downslope.engines.fused.coupling import is_mean
-from downslope.engines.fused.lower import OPERATIONS, operation_name
+from downslope.engines.fused.lower import OPERATIONS
 from downslope.engines.fused.products import LOOPED
 from downslope.engines.fused.trace import Traced, trace
 from downslope.engines.layout import Layout

@@ -22,7 +22,7 @@ FLOATS = ("f32", "f64")
 _UNSIGNED = ("i1", "i8")
 
 
-class Written(ir.FormattedConstant):
+class Written(ir.FormattedConstant):  # type: ignore[misc]  # llvmlite has no types
     """A constant vector in LLVM's short form, which llvmlite would write out lane by lane."""
 
     def __init__(self, vector: ir.VectorType, text: str) -> None:

@@ -15,9 +15,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
-from typing import Any
 
-import numpy as np
 from llvmlite import ir
 
 from downslope.engines.fused import loops
@@ -32,15 +30,13 @@ from downslope.engines.fused.slots import held
 from downslope.engines.fused.spec import Graphs, Spec
 from downslope.engines.fused.trace import Traced
 from downslope.engines.fused.update import Update
-from downslope.engines.fused.values import Emitter, Value, where
+from downslope.engines.fused.values import Array, Emitter, Value, where
 from downslope.engines.fused.verdicts import Verdicts
 
 KERNEL, ORDERS, SCRATCH = "downslope_kernel", "downslope_orders", "downslope_scratch"
 _PAGE = 4096
 PART = 512
 """Rows after which a long sum is put into the total, and after which a stop is noticed."""
-
-Array = np.ndarray[Any, np.dtype[np.object_]]
 
 
 def written(spec: Spec, graphs: Graphs) -> str:
@@ -198,7 +194,7 @@ class Kernel:
         asked = emit.builder.load_atomic(address, "monotonic", 8, typ=I64)
         self._leave(emit.wrap(asked).compare("ne", 0), self.exit)
 
-    # -- passes over rows -----------------------------------------------------------------------------
+    # -- passes over rows -------------------------------------------------------------------------
 
     def _batch(self, done: Value) -> None:
         """The pass over the samples of update `done` + 1."""

@@ -1,4 +1,4 @@
-"""Products of matrices that would be too long as straight-line code: loops over numbers in memory."""
+"""Products of matrices that would be too long as straight lines: loops over numbers in memory."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from llvmlite import ir
 from downslope.engines.fused.blocks import Bank, Variable, integer, loop
 from downslope.engines.fused.instructions import SIZES
 from downslope.engines.fused.slots import Slot, held
-from downslope.engines.fused.values import Emitter, Sum, Value, added, fma, where
-
-Array = np.ndarray[Any, np.dtype[np.object_]]
+from downslope.engines.fused.values import Array, Emitter, Sum, Value, added, fma, where
 
 _TOGETHER = 4
 """Columns of the result worked on together: a number that is loaded serves so many."""
@@ -85,8 +83,8 @@ def _evenly(a: Array) -> Grid | None:
             return None
         places[index] = value.home[1]
     start = int(places[0, 0])
-    down = int(places[1, 0]) - start if len(places) > 1 else 0
-    across = int(places[0, 1]) - start if places.shape[1] > 1 else 0
+    down = int(places[:2, 0].max()) - start
+    across = int(places[0, :2].max()) - start
     even = start + down * np.arange(a.shape[0])[:, None] + across * np.arange(a.shape[1])
     return Grid(corner.home[0], start, down, across) if (places == even).all() else None
 
@@ -115,8 +113,8 @@ def matrix(workspace: Workspace, a: Array, b: Array) -> Array:
         with loop(emit, integer(emit, 1), integer(emit, whole), _DEPTH) as s:
             for step in range(_DEPTH):
                 products(s + step, False)
-        for s in range(whole, k):
-            products(s, False)
+        for last in range(whole, k):
+            products(last, False)
         for i in range(n):
             for j in range(count):
                 made.set(first + (i * m + j), sums[i][j].get())

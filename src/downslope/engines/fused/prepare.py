@@ -13,13 +13,13 @@ from torch import Tensor, optim
 from downslope.data import tensors
 from downslope.engines.fused import compile as compiling
 from downslope.engines.fused import least_squares
+from downslope.engines.fused.calls import KIND_OF
 from downslope.engines.fused.graphs import (
     Material,
     NotFusedError,
     source_of,
 )
 from downslope.engines.fused.kernel import KERNEL, ORDERS, SCRATCH, written
-from downslope.engines.fused.lower import KIND_OF
 from downslope.engines.fused.remembered import remembered
 from downslope.engines.fused.spec import Graphs, HyperSlot, Spec, Tensors
 from downslope.engines.fused.trace import Traced, trace

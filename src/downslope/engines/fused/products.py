@@ -11,6 +11,7 @@ import numpy as np
 from downslope.engines.fused import loops
 from downslope.engines.fused.slots import held
 from downslope.engines.fused.values import (
+    Array,
     Emitter,
     Sum,
     UnknownOperationError,
@@ -18,8 +19,6 @@ from downslope.engines.fused.values import (
     added,
     settled,
 )
-
-Array = np.ndarray[Any, np.dtype[np.object_]]
 
 LAZY = 4
 """Sums of so few products are left to whoever takes them: the gradient of a weight is a sum over
@@ -80,8 +79,9 @@ def convolution(
     for out, seen, tap in pairs:
         terms.setdefault(out, []).append((image[seen], weight[tap]))
     for place in np.ndindex(call.shape):
-        start = [] if bias is None else [(bias[place[1]], None)]
-        made[place] = settled(Sum([*start, *terms.get(place, [])]))
+        start: list[Any] = [] if bias is None else [(bias[place[1]], None)]
+        # Where a kernel sees nothing but padding, there is no product.
+        made[place] = settled(Sum([*start, *terms.get(place, [])] or [(call.number(0), None)]))
     return made
 
 

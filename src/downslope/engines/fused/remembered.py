@@ -150,7 +150,7 @@ def _module(module: nn.Module, seen: _Seen, of_run: bool = False) -> Hashable:
         hooks = (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks)
         if any(hooks):
             raise _UnknownError("hooks")
-        parts += [name, type(one)]
+        parts += [name, id(type(one))]
         attributes = {n: v for n, v in vars(one).items() if not n.startswith("_")}
         if isinstance(one, Function):
             parts.append(_state(one.function, seen))

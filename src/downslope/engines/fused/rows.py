@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -13,9 +12,8 @@ from downslope.engines.fused.blocks import I32, I64, at
 from downslope.engines.fused.instructions import POINTER, SIZES, called
 from downslope.engines.fused.slots import Slot
 from downslope.engines.fused.spec import Spec
-from downslope.engines.fused.values import Emitter, Value
+from downslope.engines.fused.values import Array, Emitter, Value
 
-Array = np.ndarray[Any, np.dtype[np.object_]]
 Place = Value | list[Value]
 
 

@@ -209,7 +209,7 @@ class _Descent:
             first_bad_step=first_bad.astype(np.int64),
             steps_done=steps_done.astype(np.int64),
             steps=steps,
-            loss=self._kept("loss"),
+            loss=tiles.gathered(self.values["loss"], runs),
             validation_loss=self._kept("validation_loss"),
             batch_loss=self._kept("batch_loss"),
             gradient_norm=self._kept("gradient_norm"),

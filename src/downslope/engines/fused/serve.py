@@ -48,13 +48,23 @@ def why_not(work: Work, across: str) -> str | None:
     return None
 
 
+def note(work: Work) -> str:
+    """What a user should know of how this work is done: the end of a sentence, or nothing."""
+    material = material_of(work)
+    if not material.replaced or material.train is None:
+        return ""
+    few = len(material.train)
+    return f"; its {material.replaced:,} rows are replaced by the {few} of a least-squares factor"
+
+
 def chunk_size(work: Work) -> int:
     """How many runs to take at once; set by what one run takes, so that a resumed study takes
     the same."""
-    source = material_of(work).source
-    batch = max(work.rows if work.full else (work.group.batch_size or 1), 1)
+    material = material_of(work)
+    source, rows = material.source, 0 if material.train is None else len(material.train)
+    batch = max(rows if work.full else (work.group.batch_size or 1), 1)
     operations = work.updates * (batch * source.operations(1) + 4 * source.layout.size)
-    operations += len(work.record_at) * max(work.rows, 1) * source.operations(1)
+    operations += len(work.record_at) * max(rows, 1) * source.operations(1)
     keep, size = work.options.keep, work.problem.dtype.itemsize
     numbers = 6 * source.layout.size + 2 * len(work.record_at)
     numbers += work.updates * len(keep & {"batch_loss", "gradient_norm"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
+from llvmlite.ir import Value as Instruction
 
 from downslope.engines.fused.values import Emitter, Sum, Value, settled
 
@@ -25,19 +25,19 @@ class Slot(Value):
         emit: Emitter,
         kind: str,
         uniform: bool,
-        where: Callable[[], ir.Value],
+        where: Callable[[], Instruction],
         home: tuple[Any, int] | None = None,
     ) -> None:
         super().__init__(emit, kind, uniform, None)
         self.where, self.home = where, home
 
     @property
-    def ir(self) -> ir.Value:
+    def ir(self) -> Instruction:
         """The LLVM value, loaded anew."""
         return self.held().ir
 
     @property
-    def vector(self) -> ir.Value:
+    def vector(self) -> Instruction:
         """The LLVM vector, loaded anew."""
         return self.held().vector
 

@@ -51,7 +51,7 @@ class Spec:
         block: samples worked on together.
         parameters, constants, data: tensors a run, a run (not descended), a sample.
         cells: for each parameter, the number of the hyperparameters' cell it belongs to.
-        cell_state, element_state: numbers of the optimizer's state for each cell, and each parameter.
+        cell_state, element_state: numbers of the optimizer's state for a cell, and a parameter.
         full: every update sees all rows as stored, so its loss is the loss at that record too.
         deep, deep_evaluation: sums over an update's rows, or over all, are gathered in parts,
             because there are many.

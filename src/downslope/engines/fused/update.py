@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from math import inf, prod
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch.fx import Node
 
 from downslope.engines.fused import vector_math as vm
 from downslope.engines.fused.blocks import Variable, at, loop
-from downslope.engines.fused.lower import Interpreter, filled
+from downslope.engines.fused.calls import filled
+from downslope.engines.fused.lower import Interpreter
 from downslope.engines.fused.spec import HyperSlot
-from downslope.engines.fused.values import Value, where
+from downslope.engines.fused.values import Array, Value, where
 
 if TYPE_CHECKING:
     from downslope.engines.fused.kernel import Kernel
@@ -27,8 +27,6 @@ TOGETHER = 4
 
 _CHAINS = 4
 """Sums over parameters run in so many chains, so that one need not wait for the other."""
-
-Array = np.ndarray[Any, np.dtype[np.object_]]
 
 
 class Update:
@@ -50,7 +48,7 @@ class Update:
             start += prod(shape)
         return ranges
 
-    # -- inputs of the rule: parameter, gradient, state of elements, state of cells, hyper, step ----
+    # -- inputs of the rule: parameter, gradient, states, hyperparameters, step -------------
 
     def _fixed(self, cell: int) -> dict[Node, Any]:
         """What depends on fixed hyperparameters alone."""
@@ -87,7 +85,7 @@ class Update:
                 made.append(filled((1, 1), [self.emit.load(where_, "f64", uniform)]))
         return made
 
-    # -- the update -----------------------------------------------------------------------------------
+    # -- the update ------------------------------------------------------------------
 
     def write(self, done: Value) -> None:
         """The update after `done` others."""

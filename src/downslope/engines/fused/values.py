@@ -4,9 +4,11 @@ A `Value` is one number a lane (a vector of `lanes` of them side by side), or a 
 all lanes share (`uniform`), such as a row of data or the number of the step. So
 
     >>> from llvmlite import ir
+from llvmlite.ir import Value as Instruction
+from llvmlite.ir import Value as Instruction
     >>> module = ir.Module()
-    >>> kind = ir.FunctionType(ir.VectorType(ir.FloatType(), 16), [ir.VectorType(ir.FloatType(), 16)])
-    >>> function = ir.Function(module, kind, "double_plus_one")
+    >>> vector = ir.VectorType(ir.FloatType(), 16)
+    >>> function = ir.Function(module, ir.FunctionType(vector, [vector]), "double_plus_one")
     >>> emit = Emitter(ir.IRBuilder(function.append_basic_block()), lanes=16)
     >>> x = emit.wrap(function.args[0])
     >>> _ = emit.builder.ret((x * 2 + 1).ir)
@@ -27,6 +29,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.ir import Value as Instruction
 
 from downslope.engines.fused.instructions import (
     FLOATS,
@@ -40,6 +43,8 @@ from downslope.engines.fused.instructions import (
 )
 
 Number: TypeAlias = "Value | float | int | bool"
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+"""A tensor: an array of Values."""
 
 _NUMPY = {
     "f32": np.float32,
@@ -72,7 +77,7 @@ class Emitter:
         self._numbers: dict[tuple[str, str], Value] = {}
         self.workspace: Any = None
         """Memory for intermediate results, where there is some: see `loops.Workspace`."""
-        self.never: tuple[ir.Value, ir.Block] | None = None
+        self.never: tuple[Instruction, ir.Block] | None = None
         """A condition that is never met, and where it would lead: see `cut`."""
 
     def cut(self) -> None:
@@ -91,7 +96,7 @@ class Emitter:
         """The LLVM type of a kind of number."""
         return KINDS[kind] if uniform else ir.VectorType(KINDS[kind], self.lanes)
 
-    def wrap(self, made: ir.Value) -> Value:
+    def wrap(self, made: Instruction) -> Value:
         """An LLVM value as a Value."""
         return Value(self, kind_of(made), not isinstance(made.type, ir.VectorType), made)
 
@@ -104,14 +109,16 @@ class Emitter:
             self._numbers[key] = Value(self, kind, True, ir.Constant(KINDS[kind], exact), exact)
         return self._numbers[key]
 
-    def load(self, pointer: ir.Value, kind: str, uniform: bool, align: int | None = None) -> Value:
+    def load(
+        self, pointer: Instruction, kind: str, uniform: bool, align: int | None = None
+    ) -> Value:
         """What `pointer` points to."""
         target = self.type_of(kind, uniform)
         loaded = self.builder.load(pointer, align=align or SIZES[kind], typ=target)
         return Value(self, kind, uniform, loaded)
 
     def store(
-        self, value: Value, pointer: ir.Value, uniform: bool, align: int | None = None
+        self, value: Value, pointer: Instruction, uniform: bool, align: int | None = None
     ) -> None:
         """Put `value` where `pointer` points to."""
         made = value.ir if uniform else value.vector
@@ -144,22 +151,22 @@ class Value:
         emit: Emitter,
         kind: str,
         uniform: bool,
-        made: ir.Value | None,
+        made: Instruction | None,
         constant: float | int | bool | None = None,
     ) -> None:
         self.emit, self.kind, self.uniform = emit, kind, uniform
         self._ir, self.constant = made, constant
-        self._vectors: dict[int, ir.Value] = {}
+        self._vectors: dict[int, Instruction] = {}
 
     # -- as LLVM sees it ------------------------------------------------------------------------
 
     @property
-    def ir(self) -> ir.Value:
+    def ir(self) -> Instruction:
         """The LLVM value: a scalar if uniform, else a vector."""
         return self._ir
 
     @property
-    def vector(self) -> ir.Value:
+    def vector(self) -> Instruction:
         """The LLVM vector, with a uniform number in all of its lanes."""
         if not self.uniform:
             return self.ir
@@ -279,7 +286,7 @@ class Value:
         return Value(self.emit, twin, self.uniform, made)
 
     def to(self, kind: str) -> Value:
-        """The same number in another kind; floats are cut towards zero, and bounded, as integers."""
+        """The same number in another kind; floats are cut towards zero as integers."""
         if kind == self.kind:
             return self
         if self.constant is not None:
@@ -306,7 +313,7 @@ class Value:
         kind = max(self.kind, other.kind, key=_RANK.__getitem__)
         return self.to(kind), other.to(kind)
 
-    def _operands(self, other: Value) -> tuple[ir.Value, ir.Value, bool]:
+    def _operands(self, other: Value) -> tuple[Instruction, Instruction, bool]:
         if self.uniform and other.uniform:
             return self.ir, other.ir, True
         return self.vector, other.vector, False
@@ -327,7 +334,9 @@ class Comparison(Value):
 
     __slots__ = ("how", "left", "right")
 
-    def __init__(self, how: str, left: Value, right: Value, uniform: bool, made: ir.Value) -> None:
+    def __init__(
+        self, how: str, left: Value, right: Value, uniform: bool, made: Instruction
+    ) -> None:
         super().__init__(left.emit, "i1", uniform, made)
         self.how, self.left, self.right = how, left, right
 
@@ -348,7 +357,7 @@ class Sum(Value):
         self.terms = tuple(terms)
 
     @property
-    def ir(self) -> ir.Value:
+    def ir(self) -> Instruction:
         """The LLVM value."""
         if self._ir is None:
             (left, right), *rest = self.terms
@@ -366,7 +375,7 @@ class Sum(Value):
         """Whether it is one number times itself."""
         return len(self.terms) == 1 and self.terms[0][0] is self.terms[0][1]
 
-    def __neg__(self) -> Value:
+    def __neg__(self) -> Sum:
         return Sum([(-left, right) for left, right in self.terms])
 
 

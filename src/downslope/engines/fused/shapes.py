@@ -1,0 +1,161 @@
+"""Views and their like, all NumPy's own, and tensors made of one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.fx import Node
+
+from downslope.engines.fused.calls import Call, filled
+from downslope.engines.fused.elementwise import as_kind
+from downslope.engines.fused.values import Array, UnknownOperationError
+
+
+def _broadcast_in_dim(call: Call, a: Array, shape: Sequence[int], dims: Sequence[int]) -> Array:
+    widened = [1] * len(shape)
+    for place, dim in enumerate(dims):
+        widened[dim] = a.shape[place]
+    return np.broadcast_to(a.reshape(widened), tuple(shape))
+
+
+def _reshape(call: Call, a: Array, *_: Any) -> Array:
+    return a.reshape(call.shape)
+
+
+def _places(call: Call, size: Sequence[int], stride: Sequence[int], offset: int | None) -> Any:
+    """Where in the memory of the call's first tensor the elements of such a view are."""
+    first = call.node.args[0]
+    assert isinstance(first, Node)
+    given = first.meta["val"]
+    if not given.is_contiguous() or given.storage_offset() or given.numel() != _stored(given):
+        raise UnknownOperationError("as_strided of a part of a tensor")
+    places = np.zeros((), dtype=np.int64) + (offset or 0)
+    for length, step in zip(size, stride, strict=True):
+        places = places[..., None] + np.arange(length) * step
+    return places
+
+
+def _as_strided(
+    call: Call, a: Array, size: Sequence[int], stride: Sequence[int], offset: int | None = 0
+) -> Array:
+    return a.reshape(-1)[_places(call, size, stride, offset)]
+
+
+def _as_strided_scatter(
+    call: Call,
+    a: Array,
+    b: Array,
+    size: Sequence[int],
+    stride: Sequence[int],
+    offset: int | None = 0,
+) -> Array:
+    return _put(a.reshape(-1), _places(call, size, stride, offset), b).reshape(a.shape)
+
+
+def _stored(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes() // tensor.element_size()
+
+
+def _slice(
+    call: Call, a: Array, dim: int = 0, start: int | None = None, end: int | None = None,
+    step: int = 1,
+) -> Array:  # fmt: skip
+    return a[(slice(None),) * (dim % a.ndim) + (slice(start, end, step),)]
+
+
+def _slice_in_dims(
+    call: Call, a: Array, starts: Sequence[int], ends: Sequence[int], steps: Any = None
+) -> Array:
+    steps = steps or [1] * a.ndim
+    return a[tuple(slice(*each) for each in zip(starts, ends, steps, strict=True))]
+
+
+def _select(call: Call, a: Array, dim: int, index: int) -> Any:
+    return a.take(index, axis=dim)
+
+
+def _put(a: Array, place: Any, b: Array) -> Array:
+    made = a.copy()
+    made[place] = b
+    return made
+
+
+def _select_scatter(call: Call, a: Array, b: Array, dim: int, index: int) -> Array:
+    return _put(a, (slice(None),) * (dim % a.ndim) + (index,), b)
+
+
+def _slice_scatter(
+    call: Call, a: Array, b: Array, dim: int = 0, start: int | None = None, end: int | None = None,
+    step: int = 1,
+) -> Array:  # fmt: skip
+    return _put(a, (slice(None),) * (dim % a.ndim) + (slice(start, end, step),), b)
+
+
+def _cat(call: Call, arrays: Sequence[Array], dim: int = 0) -> Array:
+    # Empty tensors of one dimension may stand beside any others.
+    return np.concatenate([a for a in arrays if a.size], axis=dim)
+
+
+def _pad(call: Call, a: Array, padding: Sequence[int], value: float = 0.0) -> Array:
+    pairs = [(0, 0)] * (a.ndim - len(padding) // 2)
+    pairs += list(zip(padding[::2], padding[1::2], strict=True))[::-1]
+    fill: Any = call.number(value or 0.0)
+    return np.pad(a, pairs, constant_values=fill)
+
+
+SHAPES: dict[str, Callable[..., Any]] = {
+    "alias": lambda call, a: a,
+    "as_strided": _as_strided,
+    "as_strided_scatter": _as_strided_scatter,
+    "broadcast_in_dim": _broadcast_in_dim,
+    "cat": _cat,
+    "clone": lambda call, a, **_: a,
+    "collapse": _reshape,
+    "collapse_view": _reshape,
+    "constant_pad_nd": _pad,
+    "copy": lambda call, a, b, *_: np.broadcast_to(as_kind(call.emit, b, call.kind), a.shape),
+    "detach": lambda call, a: a,
+    "expand": lambda call, a, size, **_: np.broadcast_to(a, call.shape),
+    "flip": lambda call, a, dims: np.flip(a, tuple(dims)),
+    "permute": lambda call, a, dims: a.transpose(tuple(dims)),
+    "reshape": _reshape,
+    "rev": lambda call, a, dims: np.flip(a, tuple(dims)),
+    "select.int": _select,
+    "select_scatter": _select_scatter,
+    "slice_scatter": _slice_scatter,
+    "slice": _slice_in_dims,
+    "slice.Tensor": _slice,
+    "split_dim": _reshape,
+    "split_with_sizes": lambda call, a, sizes, dim=0: np.split(a, np.cumsum(sizes)[:-1], axis=dim),
+    "squeeze": _reshape,
+    "squeeze.dim": _reshape,
+    "squeeze.dims": _reshape,
+    "transpose": lambda call, a, dims: a.transpose(tuple(dims)),
+    "unsqueeze": _reshape,
+    "view": _reshape,
+    "view_of": lambda call, a: a,
+}
+
+
+def _full(call: Call, *args: Any, **_: Any) -> Array:
+    return call.full(args[1])
+
+
+def _iota(call: Call, length: int, *, start: int = 0, step: int = 1, **_: Any) -> Array:
+    return filled((length,), [call.number(start + i * step) for i in range(length)])
+
+
+MAKERS: dict[str, Callable[..., Any]] = {
+    "empty": lambda call, *_, **__: call.full(0),
+    "empty_like": lambda call, *_, **__: call.full(0),
+    "empty.memory_format": lambda call, *_, **__: call.full(0),
+    "empty_permuted": lambda call, *_, **__: call.full(0),
+    "empty_strided": lambda call, *_, **__: call.full(0),
+    "full": _full,
+    "full_like": _full,
+    "iota": _iota,
+    "scalar_tensor": lambda call, number, **_: call.full(number),
+}
