@@ -15,7 +15,8 @@ from mpmath import mp, mpf
 
 from downslope.engines.fused import coefficients
 from downslope.engines.fused import vector_math as vm
-from downslope.engines.fused.values import KINDS, POINTER, Emitter
+from downslope.engines.fused.instructions import KINDS, POINTER
+from downslope.engines.fused.values import Emitter
 
 FLOAT = {"f32": np.float32, "f64": np.float64}
 BITS = {"f32": np.uint32, "f64": np.uint64}

@@ -100,6 +100,12 @@ def test_steps_that_all_runs_share_are_held_once():
     assert same[1:3].steps.tolist() == [at] * 2
     other = whole([shared([0, 1], at), shared([2, 3, 4], [0, 6, 12, 18])])
     assert other.steps.tolist() == [at] * 2 + [[0, 6, 12, 18]] * 3
+    written_out = whole([([0, 1], outcome([0, 1], 4)), ([2, 3, 4], outcome([2, 3, 4], 4))])
+    assert written_out.steps.strides[0] == 0
+    assert written_out.steps.dtype == np.int64 and written_out.steps.tolist() == [[0, 1, 2, 3]] * 5
+    ended = outcome([2, 3, 4], 4, np.array([at, [0, 5, -1, -1], at]))
+    some = whole([shared([0, 1], at), ([2, 3, 4], ended)])
+    assert some.steps.tolist() == [at, at, at, [0, 5, -1, -1], at]
     mixed = whole([shared([0, 1], at), ([2], outcome([2], 3))])
     assert mixed.steps.tolist() == [at, at, [0, 1, 2, -1]]
 

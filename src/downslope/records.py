@@ -60,6 +60,15 @@ def gathered(parts: Sequence[NDArray[Any]], rows: Sequence[Place]) -> NDArray[An
     return made
 
 
+def shared_steps(steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A part's steps (runs, records); one row over and over where no run ended before the last.
+
+    Runs of a part have their records at the same steps, so that then their rows are equal.
+    """
+    ended = (steps[:, -1] < 0).any()
+    return steps if ended else np.broadcast_to(steps[0].copy(), steps.shape)
+
+
 def _repeats(part: NDArray[Any], whole: NDArray[Any]) -> bool:
     """Whether a part is but a view of one row over and over, the first of the whole."""
     return part.ndim > 1 and part.strides[0] == 0 and np.array_equal(part[0], whole[0])

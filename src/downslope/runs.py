@@ -29,6 +29,7 @@ from downslope.records import (
     gathered_tensors,
     places,
     settings_table,
+    shared_steps,
     status_names,
 )
 from downslope.tables import read_table
@@ -368,6 +369,8 @@ def assemble(
     values: dict[str, Any] = {}
     for name in (*_PER_RUN, *_PER_RECORD):
         arrays = [getattr(o, name) for o in outcomes]
+        if name == "steps" and len(arrays) > 1:  # the largest of all, and seldom worth a copy
+            arrays = list(map(shared_steps, arrays))
         values[name] = None if arrays[0] is None else gathered(arrays, rows)
     for name in _NAMED:
         named = [getattr(o, name) for o in outcomes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -171,7 +172,11 @@ class Hyper:
         self.moving: dict[str, NDArray[np.float64]] = {}
         if work.options.schedule is not None:
             self.moving = self._moving(work)
-        self.constant = {
+
+    @cached_property
+    def constant(self) -> dict[str, Any]:
+        """Those that no schedule moves."""
+        return {
             name: self._tensors(name, column)
             for name, column in self.columns.items()
             if name not in self.moving
@@ -184,6 +189,7 @@ class Hyper:
 
     def keep(self, rows: NDArray[np.bool_]) -> None:
         """Forget the other runs."""
+        constant = self.constant
         self.columns = {name: column[rows] for name, column in self.columns.items()}
         self.moving = {name: a[:, rows] for name, a in self.moving.items()}
         chosen = torch.from_numpy(np.flatnonzero(rows)).to(self.device)
@@ -193,7 +199,7 @@ class Hyper:
                 return None
             return tuple(map(kept, value)) if isinstance(value, tuple) else value[chosen]
 
-        self.constant = {name: kept(value) for name, value in self.constant.items()}
+        self.constant = {name: kept(value) for name, value in constant.items()}
 
     def _by_cell(self, group: Group, name: str) -> NDArray[Any]:
         """(runs, cells) or (runs, cells, m)."""

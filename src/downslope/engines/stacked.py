@@ -147,8 +147,8 @@ class _Chunk:
         names = (*self.layout.shapes, *self.programs.constants, *self.programs.buffers)
         starts = stacked_starts(self.work, names)
         self.flat = self.layout.join(starts)
-        self.constants = {name: starts[name] for name in self.programs.constants}
-        self.buffers = {name: starts[name] for name in self.programs.buffers}
+        self.constants = {name: starts[name].contiguous() for name in self.programs.constants}
+        self.buffers = {name: starts[name].contiguous() for name in self.programs.buffers}
 
     def descend(self) -> Outcome:
         """From the start to the last update, or until no run is left."""

@@ -59,6 +59,11 @@ def _either(of_floats: Each, of_whole: Each) -> Each:
     return lambda *given: (of_floats if given[0].kind in FLOATS else of_whole)(*given)
 
 
+def _shrink_backward(gradient: Value, x: Value, bound: Value) -> Value:
+    inside = x.compare("ge", -bound) & x.compare("le", bound)
+    return where(inside, gradient.emit.number(0.0, gradient.kind), gradient)
+
+
 def _where(call: Call, condition: Any, a: Any, b: Any) -> Array:
     a, b = (as_kind(call.emit, operand, call.kind) for operand in (a, b))
     return np.asarray(np.frompyfunc(where, 3, 1)(condition, a, b), dtype=object)
@@ -131,7 +136,9 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     **{name: _compare(name) for name in COMPARISONS},
     "bitwise_not": lambda call, a: np.asarray(np.frompyfunc(operator.invert, 1, 1)(a), object),
     "convert_element_type": _convert,
+    "hardshrink_backward": _each(_shrink_backward),
     "signbit": _each(_either(_signbit, whole.signbit), converts=False),
+    "softshrink_backward": _each(_shrink_backward),
     "where": _where,
     "_to_copy": _convert,
 }

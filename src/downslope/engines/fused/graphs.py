@@ -215,7 +215,8 @@ class _Maker:
                 values = moved(self.values, generator)
                 if not agrees(traced, passed, (values, self._rows(samples, first))):
                     raise NotFusedError(
-                        "its Python code reads tensors in ways that torch does not see"
+                        "what torch traces of it gives other numbers than its Python code, which "
+                        "may read tensors in ways that torch does not see"
                     )
         return traced
 

@@ -112,5 +112,5 @@ def _single(indices: Indices) -> tuple[int, Array]:
         raise UnknownOperationError("indexing of several axes by data")
     axis, one = given[0]
     if one.size and one.flat[0].kind == "i1":
-        raise UnknownOperationError("choosing by a condition, how many is not known")
+        raise UnknownOperationError("choosing elements by a condition")
     return axis, one

@@ -294,7 +294,7 @@ def _rule(key: _RuleKey) -> tuple[Traced, tuple[str, ...], tuple[str, ...]]:
     of_cells = tuple(name for name in wide if name not in of_elements)
     parameter = torch.zeros(1, 1, dtype=key.dtype)
     first = rule.first_state(parameter, hyper_of(numbers), switches)
-    states = [first[name] for name in (*of_elements, *of_cells)]
+    states = [first[name].clone() for name in (*of_elements, *of_cells)]
 
     def update(
         parameter: Tensor,

@@ -26,20 +26,31 @@ def _reshape(call: Call, a: Array, *_: Any) -> Array:
 
 
 def _places(call: Call, size: Sequence[int], stride: Sequence[int], offset: int | None) -> Any:
-    """Where in the memory of the call's first tensor the elements of such a view are."""
+    """Which elements of the call's first tensor, counted row by row, are those of such a view."""
     first = call.node.args[0]
     assert isinstance(first, Node)
-    given = first.meta["val"]
-    if not given.is_contiguous() or given.storage_offset() or given.numel() != _stored(given):
-        raise UnknownOperationError("as_strided of a part of a tensor")
-    places = np.zeros((), dtype=np.int64) + (offset or 0)
+    given: Tensor = first.meta["val"]
+    start = given.storage_offset()
+    memory = _strided(given.shape, given.stride(), start).reshape(-1)
+    wanted = _strided(size, stride, start if offset is None else offset)
+    element = np.full(max(memory.max(initial=0), wanted.max(initial=0)) + 1, -1)
+    element[memory] = np.arange(len(memory))
+    places = element[wanted]
+    if len(np.unique(memory)) < len(memory) or (places < 0).any():
+        raise UnknownOperationError("as_strided beyond a tensor's own elements")
+    return places
+
+
+def _strided(size: Sequence[int], stride: Sequence[int], offset: int) -> Any:
+    """Where in memory the elements of a tensor are."""
+    places = np.zeros((), dtype=np.int64) + offset
     for length, step in zip(size, stride, strict=True):
         places = places[..., None] + np.arange(length) * step
     return places
 
 
 def _as_strided(
-    call: Call, a: Array, size: Sequence[int], stride: Sequence[int], offset: int | None = 0
+    call: Call, a: Array, size: Sequence[int], stride: Sequence[int], offset: int | None = None
 ) -> Array:
     return a.reshape(-1)[_places(call, size, stride, offset)]
 
@@ -50,13 +61,9 @@ def _as_strided_scatter(
     b: Array,
     size: Sequence[int],
     stride: Sequence[int],
-    offset: int | None = 0,
+    offset: int | None = None,
 ) -> Array:
     return _put(a.reshape(-1), _places(call, size, stride, offset), b).reshape(a.shape)
-
-
-def _stored(tensor: Tensor) -> int:
-    return tensor.untyped_storage().nbytes() // tensor.element_size()
 
 
 def _slice(

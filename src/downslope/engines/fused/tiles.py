@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from downslope.data import Rows, tensors
 from downslope.engines.fused.prepare import Program, switches_of
-from downslope.engines.fused.verdicts import JUDGED, WHOLE
+from downslope.engines.fused.verdicts import FIRST_BAD, JUDGED, STEPS_DONE, WHOLE
 from downslope.engines.layout import Hyper
 from downslope.engines.work import Work
 from downslope.optimizers import RULES
@@ -119,56 +119,73 @@ def state_arrays(
 ) -> dict[str, Numbers]:
     """Everything that a run carries from update to update, as it is at the start."""
     spec = program.spec
-    flat = program.layout.join(starts)
     dtype = np.float32 if spec.kind == "f32" else np.float64
-    rule = RULES[work.group.optimizer]
-    numbers = [flat, flat]
-    doubles: list[Tensor] = []
-    if work.updates:
-        state = rule.first_state(flat, _first_hyper(program, hyper, len(flat)), switches_of(work))
-        numbers += [state[name].expand_as(flat) for name in program.element_state]
-        cells = max(spec.cells) + 1
-        firsts = [spec.cells.index(cell) for cell in range(cells)]
-        ends = np.cumsum([0, *(s.numel() for s in problem_shapes(program))])
-        for cell in range(cells):
-            for name in program.cell_state:
-                column = state[name]
-                place = int(ends[firsts[cell]]) if column.shape[1] > 1 else 0
-                doubles.append(column[:, place : place + 1].expand(len(flat), 1))
-    else:
-        numbers += [flat] * len(program.element_state)
-    constants = [starts[n].reshape(len(flat), -1) for n in program.constants]
-    runs = len(work)
+    flat = _rows([starts[n] for n in program.layout.shapes])
+    state = _first_state(program, work, hyper, flat)
+    numbers = [flat, flat, *(state[name] for name in program.element_state)]
+    constants = [_rows([starts[name]]) for name in program.constants]
     made = {
-        "numbers": tiles.laid(torch.cat(numbers, 1).numpy().astype(dtype, copy=False)),
-        "doubles": tiles.laid(_joined(doubles, runs).astype(np.float64, copy=False)),
-        "constants": tiles.laid(_joined(constants, runs).astype(dtype, copy=False)),
+        "numbers": _side_by_side(tiles, numbers, flat.shape[1], dtype),
+        "doubles": _side_by_side(tiles, _of_cells(program, state), 1, np.float64),
+        "constants": _side_by_side(tiles, constants, 0, dtype),
         "whole": room((tiles.tiles, WHOLE, spec.width), np.int32, 0),
         "judged": room((tiles.tiles, JUDGED, spec.width), dtype, np.inf),
     }
-    made["whole"][:, 1] = -1
-    made["whole"][:, 2] = work.updates
+    made["whole"][:, FIRST_BAD] = -1
+    made["whole"][:, STEPS_DONE] = work.updates
     if spec.clips:
         made["clip"] = tiles.laid(work.group.clip_norm.astype(dtype))
     return made | hyper_arrays(program, hyper, tiles)
 
 
-def _first_hyper(program: Program, hyper: Hyper, runs: int) -> dict[str, Any]:
-    """The hyperparameters at the first update; a chunk's may be zero where the group's are not."""
-    first = hyper.at(1)
-    for slot in program.spec.hyper:
-        if first[slot.name] is None and not slot.absent:
-            first[slot.name] = torch.zeros(runs, 1, dtype=torch.float64)
-    return first
+def _rows(tensors_: Sequence[Tensor]) -> Numbers:
+    """Tensors (runs, *shape) side by side, (runs, numbers); a single row where runs share them."""
+    shared = all(t.stride(0) == 0 for t in tensors_)
+    parts = [(t[:1] if shared else t).reshape(1 if shared else len(t), -1) for t in tensors_]
+    return np.concatenate([part.numpy() for part in parts], axis=1)
 
 
-def problem_shapes(program: Program) -> list[torch.Size]:
-    """The shapes of the parameters that are descended."""
-    return list(program.layout.shapes.values())
+def _side_by_side(tiles: Tiling, parts: Sequence[Numbers], least: int, dtype: Any) -> Numbers:
+    """(runs or 1, numbers) each, one after another in (tiles, numbers, width).
+
+    Args:
+        least: numbers in a part, where a single one may stand for all.
+    """
+    sizes = [max(part.shape[1], least) for part in parts]
+    made = room((tiles.tiles, sum(sizes), tiles.run_of.shape[1]), dtype)
+    start = 0
+    for part, size in zip(parts, sizes, strict=True):
+        target = made[:, start : start + size]
+        if len(part) == 1:
+            target[...] = part[0][:, None]
+        else:
+            target[...] = part[tiles.run_of].transpose(0, 2, 1)
+        start += size
+    return made
 
 
-def _joined(columns: list[Tensor], runs: int) -> Numbers:
-    return torch.cat(columns, 1).numpy() if columns else np.zeros((runs, 0))
+def _first_state(program: Program, work: Work, hyper: Hyper, flat: Numbers) -> dict[str, Numbers]:
+    """The optimizer's state before the first update, (runs or 1, numbers or 1) by name."""
+    rule = RULES[work.group.optimizer]
+    names = (*program.element_state, *program.cell_state)
+    present = {slot.name: None if slot.absent else True for slot in program.spec.hyper}
+    zeros = rule.zeros(present, switches_of(work))
+    if not work.updates or set(names) <= set(zeros):
+        return {name: np.zeros((1, 1)) for name in names}
+    made = rule.start(torch.from_numpy(flat[:1]), hyper.at(1))
+    return {n: np.zeros((1, 1)) if n in zeros else made[n].numpy() for n in names}
+
+
+def _of_cells(program: Program, state: Mapping[str, Numbers]) -> list[Numbers]:
+    """The state that goes with hyperparameters, a column for each cell of them."""
+    ends = np.cumsum([0, *(shape.numel() for shape in program.layout.shapes.values())])
+    made = []
+    for cell in range(max(program.spec.cells, default=-1) + 1):
+        first = int(ends[program.spec.cells.index(cell)])
+        for name in program.cell_state:
+            place = first if state[name].shape[1] > 1 else 0
+            made.append(state[name][:, place : place + 1])
+    return made
 
 
 def hyper_arrays(program: Program, hyper: Hyper, tiles: Tiling) -> dict[str, Numbers]:
