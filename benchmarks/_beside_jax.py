@@ -26,6 +26,7 @@ class JaxSide:
 
     def __init__(self, case: Case, callers: int, writings: tuple[str, ...] = ()) -> None:
         self.case, self.callers = case, callers
+        self.shared = jax.device_put(case.shared)  # once, outside of all times
         name, given = case.jax
         make = getattr(jax_side, name)
         short = max(20, case.steps // 10)
@@ -35,7 +36,7 @@ class JaxSide:
 
         self.build = build(case.steps)
         self.way = jax_side.calibrated(
-            build(short), writings or case.writings, case.unrolls, case.inputs, case.shared,
+            build(short), writings or case.writings, case.unrolls, case.inputs, self.shared,
             callers,
         )  # fmt: skip
         jax.clear_caches()
@@ -48,7 +49,7 @@ class JaxSide:
         self()
 
     def __call__(self) -> Any:
-        return jax_side.carry_out(self.program, self.parts, self.case.shared, self.callers)
+        return jax_side.carry_out(self.program, self.parts, self.shared, self.callers)
 
     def losses(self) -> np.ndarray[Any, Any]:
         """Final losses in our order."""
@@ -56,7 +57,8 @@ class JaxSide:
         return found.T.ravel() if self.case.across else found
 
     def described(self, times: list[float]) -> str:
-        return f"{warm_and_cold(times, self.cold)}, {self.way}"
+        unit = " seeds" if self.case.across else ""
+        return f"{warm_and_cold(times, self.cold)}, {self.way}{unit}"
 
 
 def differences(ours: ds.Runs, theirs: np.ndarray[Any, Any]) -> str:

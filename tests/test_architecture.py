@@ -28,11 +28,56 @@ ORDER = [
     "engines.work",
     "engines.processes",
     "engines.layout",
-    "engines.fused.cache",
-    "engines.fused.compile",
+    "engines.starts",
     "engines.program",
     "engines.looped",
     "engines.stacked",
+    "engines.fused.instructions",
+    "engines.fused.values",
+    "engines.fused.slots",
+    "engines.fused.blocks",
+    "engines.fused.coefficients",
+    "engines.fused.vector_basics",
+    "engines.fused.vector_exponentials",
+    "engines.fused.vector_logarithms",
+    "engines.fused.vector_erf",
+    "engines.fused.vector_remainders",
+    "engines.fused.vector_turns",
+    "engines.fused.vector_trigonometry",
+    "engines.fused.vector_math",
+    "engines.fused.trace",
+    "engines.fused.whole_numbers",
+    "engines.fused.calls",
+    "engines.fused.elementwise",
+    "engines.fused.indexing",
+    "engines.fused.loops",
+    "engines.fused.products",
+    "engines.fused.reductions",
+    "engines.fused.shapes",
+    "engines.fused.lower",
+    "engines.fused.spec",
+    "engines.fused.frame",
+    "engines.fused.rows",
+    "engines.fused.orders",
+    "engines.fused.passes",
+    "engines.fused.update",
+    "engines.fused.verdicts",
+    "engines.fused.kernel",
+    "engines.fused.cache",
+    "engines.fused.compile",
+    "engines.fused.coupling",
+    "engines.fused.agreement",
+    "engines.fused.graphs",
+    "engines.fused.affine",
+    "engines.fused.columns",
+    "engines.fused.cross_products",
+    "engines.fused.remembered",
+    "engines.fused.least_squares",
+    "engines.fused.prepare",
+    "engines.fused.tiles",
+    "engines.fused.run",
+    "engines.fused.serve",
+    "engines.fused",
     "engines",
     "handwritten",
     "plan",
@@ -55,6 +100,9 @@ ORDER = [
 ]
 
 DOWNWARD = {
+    ("engines.fused.passes", "engines.fused.kernel"): "for annotations alone",
+    ("engines.fused.update", "engines.fused.kernel"): "for annotations alone",
+    ("engines.fused.verdicts", "engines.fused.kernel"): "for annotations alone",
     ("problem_checks", "problem"): "for annotations alone",
     ("runs", "views"): "runs.plot, imported when it is asked for",
     ("runs", "study"): "runs.save, imported when it is asked for",
@@ -89,7 +137,11 @@ def imported(path, own):
             elif node.module == "downslope":
                 yield from (alias.name for alias in node.names if alias.name != "__version__")
             elif (node.module or "").startswith("downslope."):
-                yield node.module.removeprefix("downslope.")
+                name = node.module.removeprefix("downslope.")
+                folder = SOURCE / name.replace(".", "/")
+                for alias in node.names:
+                    inside = (folder / f"{alias.name}.py").exists()
+                    yield f"{name}.{alias.name}" if inside else name
 
 
 @pytest.mark.parametrize(("name", "path"), list(modules()), ids=lambda value: str(value))

@@ -108,6 +108,20 @@ def summed(value: Value) -> Value:
     return Value(emit, value.kind, True, scalar)
 
 
+def gathered(emit: Emitter, base: ir.Value, kind: str, offset: Value) -> Value:
+    """Numbers from a place a lane."""
+    builder, lanes = emit.builder, emit.lanes
+    target = emit.type_of(kind, False)
+    size = SIZES[kind]
+    places = builder.ptrtoint(base, I64)
+    addresses = offset * size + Value(emit, "i64", True, places)
+    pointers = builder.inttoptr(addresses.vector, ir.VectorType(POINTER, lanes))
+    name = f"llvm.masked.gather.v{lanes}{kind}.v{lanes}p0"
+    everywhere, none = emit.number(True, "i1").vector, ir.Constant(target, ir.Undefined)
+    operands = [pointers, ir.Constant(I32, size), everywhere, none]
+    return Value(emit, kind, False, called(builder, name, target, operands))
+
+
 class Bank:
     """Numbers side by side in memory, or in variables: a run's parameters, say."""
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from downslope.engines.fused.values import Array, Emitter, UnknownOperationError, Value
+from downslope.engines.fused.trace import UnknownOperationError
+from downslope.engines.fused.values import Array, Emitter, Value
 
 GETITEM = "operator.getitem"
 

@@ -76,7 +76,7 @@ def is_mean(problem: Problem, gradient: Handwritten | None, names: tuple[str, ..
                     )
                 answers |= {answer} - {""}
     if not answers:
-        raise NotFusedError("no gradient near the start is finite, or none is above zero")
+        raise NotFusedError("no loss near the start is finite, or all are zero")
     if len(answers) > 1:
         raise NotFusedError("the loss couples the samples of a batch: now it is their mean, now "
                             "their sum")  # fmt: skip
@@ -180,7 +180,7 @@ class _Trial:
         whole = whole.to(gradients)
         if not torch.isfinite(loss) or not torch.isfinite(whole).all():
             return ""
-        if not gradients.any():
+        if not gradients.any() and not losses.any():
             return ""
         tolerance = _TOLERANCES.get(loss.dtype, 1e-4)
         for name, weights in (("mean", shares), ("sum", torch.ones_like(shares))):

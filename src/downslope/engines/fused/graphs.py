@@ -224,6 +224,7 @@ class _Maker:
         names = [MODEL_PREFIX + n for n in (*self.layout.shapes, *self.constants)]
         named = dict(zip(names, values, strict=True))
         loss: Tensor = functional_call(objective, named, tuple(data))
+        loss = loss.to(self.problem.dtype)
         return loss * len(data[0]) if self.mean and data else loss
 
     def _rows(self, samples: int, first: int = 0) -> list[Tensor]:

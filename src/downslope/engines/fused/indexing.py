@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from downslope.engines.fused.values import Array, UnknownOperationError, Value, where
+from downslope.engines.fused.trace import UnknownOperationError
+from downslope.engines.fused.values import Array, Value, where
 
 Indices = Sequence[Array | None]
 

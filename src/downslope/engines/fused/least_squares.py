@@ -33,8 +33,7 @@ from downslope.engines.fused.columns import stands_by_columns
 from downslope.engines.fused.cross_products import Form, Group, Matrix, Passes, form_of
 from downslope.engines.fused.graphs import Material, Source, block_of
 from downslope.engines.fused.remembered import remembered
-from downslope.engines.fused.trace import Traced, trace
-from downslope.engines.fused.values import UnknownOperationError
+from downslope.engines.fused.trace import Traced, UnknownOperationError, trace
 from downslope.engines.work import Work
 from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem

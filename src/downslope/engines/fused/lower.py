@@ -20,8 +20,8 @@ from downslope.engines.fused.elementwise import BINARY, COMPARISONS, ELEMENTWISE
 from downslope.engines.fused.reductions import OTHERS
 from downslope.engines.fused.shapes import MAKERS, SHAPES
 from downslope.engines.fused.slots import held
-from downslope.engines.fused.trace import Traced
-from downslope.engines.fused.values import Array, Emitter, UnknownOperationError, Value
+from downslope.engines.fused.trace import Traced, UnknownOperationError
+from downslope.engines.fused.values import Array, Emitter, Value
 
 
 def interpret(traced: Traced, inputs: Sequence[Array], emit: Emitter) -> list[Array]:

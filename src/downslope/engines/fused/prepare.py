@@ -22,8 +22,7 @@ from downslope.engines.fused.graphs import (
 from downslope.engines.fused.kernel import KERNEL, ORDERS, SCRATCH, written
 from downslope.engines.fused.remembered import remembered
 from downslope.engines.fused.spec import Graphs, HyperSlot, Spec, Tensors
-from downslope.engines.fused.trace import Traced, trace
-from downslope.engines.fused.values import UnknownOperationError
+from downslope.engines.fused.trace import Traced, UnknownOperationError, trace
 from downslope.engines.layout import Layout, cells, read_sequences
 from downslope.engines.work import Work
 from downslope.optimizers import RULES

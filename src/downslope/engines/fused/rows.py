@@ -8,8 +8,7 @@ from math import prod
 import numpy as np
 from llvmlite import ir
 
-from downslope.engines.fused.blocks import I32, I64, at
-from downslope.engines.fused.instructions import POINTER, SIZES, called
+from downslope.engines.fused.blocks import I32, at, gathered
 from downslope.engines.fused.slots import Slot
 from downslope.engines.fused.spec import Spec
 from downslope.engines.fused.values import Array, Emitter, Value
@@ -65,20 +64,6 @@ class Rows:
             where = at(emit, base, kind, offset)
             return Slot(emit, kind, True, lambda: where)
         return gathered(emit, base, kind, offset)
-
-
-def gathered(emit: Emitter, base: ir.Value, kind: str, offset: Value) -> Value:
-    """Numbers from a place a lane."""
-    builder, lanes = emit.builder, emit.lanes
-    target = emit.type_of(kind, False)
-    size = SIZES[kind]
-    places = builder.ptrtoint(base, I64)
-    addresses = offset * size + Value(emit, "i64", True, places)
-    pointers = builder.inttoptr(addresses.vector, ir.VectorType(POINTER, lanes))
-    name = f"llvm.masked.gather.v{lanes}{kind}.v{lanes}p0"
-    everywhere, none = emit.number(True, "i1").vector, ir.Constant(target, ir.Undefined)
-    operands = [pointers, ir.Constant(I32, size), everywhere, none]
-    return Value(emit, kind, False, called(builder, name, target, operands))
 
 
 def spread(emit: Emitter, numbers: list[Value]) -> Value:

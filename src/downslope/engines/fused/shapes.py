@@ -11,7 +11,8 @@ from torch.fx import Node
 
 from downslope.engines.fused.calls import Call, filled
 from downslope.engines.fused.elementwise import as_kind
-from downslope.engines.fused.values import Array, UnknownOperationError
+from downslope.engines.fused.trace import UnknownOperationError
+from downslope.engines.fused.values import Array
 
 
 def _broadcast_in_dim(call: Call, a: Array, shape: Sequence[int], dims: Sequence[int]) -> Array:

@@ -18,6 +18,10 @@ from torch.fx import Graph, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 
+class UnknownOperationError(Exception):
+    """The graph holds an operation that is not known here; the message names it."""
+
+
 @dataclass(frozen=True, eq=False)
 class Traced:
     """A graph of elementary operations.

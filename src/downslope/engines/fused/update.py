@@ -92,7 +92,7 @@ class Update:
         kernel, spec, emit = self.kernel, self.spec, self.emit
         scale = self._scale(done)
         if spec.keeps_batch_loss:
-            kernel.verdicts.write_update("batch_loss", kernel.batch_loss, done)
+            kernel.verdicts.write_update("batch_loss", kernel.passes.batch_loss, done)
         self.finite = [Variable(emit, spec.kind, kernel.uniform) for _ in range(_CHAINS)]
         for variable in self.finite:
             variable.set(emit.number(0.0, spec.kind))
@@ -101,14 +101,14 @@ class Update:
         total = self.finite[0].get()
         for variable in self.finite[1:]:
             total = total + variable.get()
-        kernel.verdicts.judge_update(kernel.batch_loss, total.compare("eq", 0.0), done)
+        kernel.verdicts.judge_update(kernel.passes.batch_loss, total.compare("eq", 0.0), done)
 
     def _scale(self, done: Value) -> Value | None:
         """What the summed gradient is multiplied by: to a mean, and to the longest allowed."""
         kernel, spec, emit = self.kernel, self.spec, self.emit
         scale = None
         if spec.mean and spec.data.shapes and not spec.single:
-            scale = emit.number(1.0, spec.kind) / kernel.count
+            scale = emit.number(1.0, spec.kind) / kernel.passes.count
         if not spec.clips and not spec.keeps_norm:
             return scale
         chains = [Variable(emit, spec.kind, kernel.uniform) for _ in range(_CHAINS)]
@@ -116,7 +116,7 @@ class Update:
             variable.set(emit.number(0.0, spec.kind))
         for places in self._together(range(kernel.parameter_count)):
             for chain, place in enumerate(places):
-                g = kernel.gradient(place)
+                g = kernel.passes.gradient(place)
                 g = g if scale is None else emit.wrap((g * scale).ir)
                 chain_ = chains[chain % _CHAINS]
                 chain_.set(chain_.get() + g * g)
@@ -187,7 +187,7 @@ class Update:
     ) -> None:
         kernel, spec, emit = self.kernel, self.spec, self.emit
         old = [kernel.parameters.get(place) for place in places]
-        gradients = [kernel.gradient(place) for place in places]
+        gradients = [kernel.passes.gradient(place) for place in places]
         if scale is not None:
             gradients = [g * scale for g in gradients]
         states = [[bank.get(place) for place in places] for bank in kernel.state]

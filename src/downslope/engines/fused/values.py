@@ -59,10 +59,6 @@ _LONG = 200
 _ORDERED = {"lt": "<", "le": "<=", "gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 
 
-class UnknownOperationError(Exception):
-    """The graph holds an operation that is not known here; the message names it."""
-
-
 class Emitter:
     """Where instructions go.
 
@@ -109,20 +105,16 @@ class Emitter:
             self._numbers[key] = Value(self, kind, True, ir.Constant(KINDS[kind], exact), exact)
         return self._numbers[key]
 
-    def load(
-        self, pointer: Instruction, kind: str, uniform: bool, align: int | None = None
-    ) -> Value:
+    def load(self, pointer: Instruction, kind: str, uniform: bool) -> Value:
         """What `pointer` points to."""
         target = self.type_of(kind, uniform)
-        loaded = self.builder.load(pointer, align=align or SIZES[kind], typ=target)
+        loaded = self.builder.load(pointer, align=SIZES[kind], typ=target)
         return Value(self, kind, uniform, loaded)
 
-    def store(
-        self, value: Value, pointer: Instruction, uniform: bool, align: int | None = None
-    ) -> None:
+    def store(self, value: Value, pointer: Instruction, uniform: bool) -> None:
         """Put `value` where `pointer` points to."""
         made = value.ir if uniform else value.vector
-        self.builder.store(made, pointer, align=align or SIZES[value.kind])
+        self.builder.store(made, pointer, align=SIZES[value.kind])
 
     def intrinsic(self, name: str, values: Sequence[Value]) -> Value:
         """An LLVM intrinsic of operands of one kind, such as ``llvm.sqrt``."""

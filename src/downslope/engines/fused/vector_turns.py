@@ -10,8 +10,7 @@ import numpy as np
 from llvmlite import ir
 
 from downslope.engines.fused import coefficients
-from downslope.engines.fused.blocks import Variable, any_lane, at, when
-from downslope.engines.fused.rows import gathered
+from downslope.engines.fused.blocks import Variable, any_lane, at, gathered, when
 from downslope.engines.fused.values import Emitter, Value, fma, where
 from downslope.engines.fused.vector_basics import FORMATS, round, rounded
 

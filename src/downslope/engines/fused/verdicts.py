@@ -89,7 +89,7 @@ class Verdicts:
         loss = Variable(emit, spec.kind, self.uniform)
         loss.set(emit.number(nan, spec.kind))
         with when(emit, wanted):
-            loss.set(kernel.batch_loss if spec.full else kernel.evaluate(""))
+            loss.set(kernel.passes.batch_loss if spec.full else kernel.passes.evaluate(""))
             with when(emit, first):
                 self._set_limit(loss.get())
             self._judge_loss(loss.get(), first, done)
@@ -97,7 +97,7 @@ class Verdicts:
         validation = loss
         if spec.validation:
             validation = Variable(emit, spec.kind, self.uniform)
-            validation.set(kernel.evaluate("validation_"))
+            validation.set(kernel.passes.evaluate("validation_"))
             self._write("validation_loss", validation.get(), record, self.alive.get())
         if spec.keeps_path:
             self._write_path(record, self.alive.get() | first)
@@ -166,7 +166,7 @@ class Verdicts:
         offset = (kernel.tile * self.frame["records"] + record) * count
         base = at(emit, self.frame.address("path"), spec.kind, offset, spec.width)
         path = Bank(emit, spec.kind, self.uniform, count, base)
-        for place in kernel.places(count):
+        for place in kernel.passes.places(count):
             path.set(place, where(going, kernel.parameters.get(place), emit.number(nan, spec.kind)))
 
     def judge_update(self, loss: Value, finite: Value, done: Value) -> None:

@@ -5,7 +5,8 @@ A processor stops the program where a whole number is divided by zero. So diviso
 
 from __future__ import annotations
 
-from downslope.engines.fused.values import UnknownOperationError, Value, where
+from downslope.engines.fused.trace import UnknownOperationError
+from downslope.engines.fused.values import Value, where
 
 
 def _divided(a: Value, b: Value, name: str) -> Value:
