@@ -38,6 +38,8 @@ test-all: lint
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) -m "slow or not slow"
 
 bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-r benchmarks/requirements.txt
 	@set -e; for script in $(BENCHMARKS); do \
 		echo "== $$script"; \
 		$(BIN)/python "$$script"; \
