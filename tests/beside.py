@@ -68,7 +68,7 @@ def assert_refused(problem: Problem, words: str, optimizer: Any = "SGD", **asked
 
 
 def assert_same_bits(some: Runs, i: int, others: Runs, j: int, but: tuple[str, ...] = ()) -> None:
-    """Run i of one and run j of the other are the same to the last bit, as far as both were kept."""
+    """Run i of one and run j of the other are the same to the last bit, as far as kept."""
     for name in (*OUTCOMES, *RECORDS):
         a, b = getattr(some, name), getattr(others, name)
         if a is not None and b is not None and name not in but:
@@ -114,7 +114,7 @@ def _off(found: Runs, wanted: Runs) -> np.ndarray:
 
 
 def _flat(named: Any) -> np.ndarray:
-    columns = [value.to(torch.float64).flatten(1).numpy() for value in named.values()]
+    columns = [v.to(torch.float64).reshape(len(v), -1).numpy() for v in named.values()]
     return np.concatenate(columns, axis=1)
 
 

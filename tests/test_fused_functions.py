@@ -59,7 +59,7 @@ SMOOTH = {
     "special": lambda w: (torch.xlogy(w, w) + torch.special.entr(w) + torch.nan_to_num(w)).sum(),
     "mixtures": lambda w: (torch.lerp(w, w**2, 0.3) + torch.addcmul(w, w, w, value=0.2)).sum(),
     "logsumexp": lambda w: w.logsumexp(0) + w.softmax(0)[1] + w.log_softmax(0)[2],
-    "norms": lambda w: w.norm() + torch.linalg.vector_norm(w, 3) + w.norm(p=1) + torch.hypot(w, W)[0],
+    "norms": lambda w: w.norm() + torch.linalg.vector_norm(w, 3) + w.norm(p=1),
     "statistics": lambda w: w.var() + w.std() + w.var(correction=0) + w.mean() + w.prod(),
     "running": lambda w: 0.01 * (w.cumsum(0) ** 2 + w.cumprod(0)).sum(),
 }  # fmt: skip
@@ -84,6 +84,7 @@ SHAPED = {
     "diagonals": lambda A: (torch.diagonal(A.T, 1) ** 3).sum() + (torch.diagonal(A[1:]) ** 3).sum(),
     "strides": lambda A: (A.T.as_strided((2, 2), (3, 1)) ** 3).sum() + (A**2).sum(),
     "strides of a part": lambda A: (A[1:].as_strided((2, 2), (3, 1)) ** 3).sum() + (A**2).sum(),
+    "reshaped parts": lambda A: (A[1:].reshape(-1)[2:] ** 3).sum() + A[2].view(3, 1)[1].sum() ** 2,
     "windows": lambda A: (A.flip(0).unfold(0, 2, 1) ** 3).sum(),
     "indices": lambda A: A[[0, 1], [1, 2]].pow(3).sum() + A[:, PLACES[:2]].pow(3).sum(),
     "masks": lambda A: A[MASK].pow(3).sum() + A[torch.ones(3, dtype=torch.bool)].pow(3).sum(),
@@ -185,7 +186,7 @@ def test_a_gradient_by_hand_in_torch_is_compiled_and_one_in_numpy_is_not():
     runs = assert_as_looped(problem, lr=[0.1, 0.2], steps=20, gradient=lambda w: {"w": 2 * w})
     assert set(runs.table["engine"]) == {"fused"}
     by_numpy = lambda w: {"w": 2 * w.detach().numpy()}  # noqa: E731
-    assert_refused(problem, "reads tensors in ways|asks for the value", gradient=by_numpy)
+    assert_refused(problem, "gives other numbers|asks for the value", gradient=by_numpy)
 
 
 def test_a_function_that_does_not_use_all_of_its_parameters():

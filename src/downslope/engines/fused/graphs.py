@@ -273,9 +273,14 @@ def _operations(traced: Traced) -> int:
 
 def length(traced: Traced) -> int:
     """About how many instructions a graph becomes: large products are loops."""
-    sizes = [_size(node) for node in traced.graph.nodes if not _is_product(node)]
-    products = [_size(node) for node in traced.graph.nodes if _is_product(node)]
-    return sum(sizes) + sum(min(size, LOOPED) for size in products)
+    return sum(_length(node) for node in traced.graph.nodes)
+
+
+def _length(node: Any) -> int:
+    if not _is_product(node):
+        return _size(node)
+    operand = node.args[0].meta["val"].numel()
+    return min(_size(node), LOOPED + 2 * (operand + node.meta["val"].numel() // 4))
 
 
 def _is_product(node: Any) -> bool:

@@ -263,7 +263,7 @@ def orders_needed(work: Work, width: int) -> int:
         if orders >= 1 and width % orders == 0:
             share = width // orders
             filled = (-(-counts // share) * share).sum()
-            if filled <= 1.3 * counts.sum() or filled <= width:
+            if filled <= 1.3 * counts.sum() or filled <= counts.sum() + width:
                 return orders
     return width
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-import numpy as np
 from llvmlite import ir
 
-from downslope.engines.fused.blocks import I32, at, gathered
-from downslope.engines.fused.slots import Slot
+from downslope.engines.fused.blocks import I32, Bank, at, gathered, integer, loop
+from downslope.engines.fused.calls import filled
 from downslope.engines.fused.spec import Spec
 from downslope.engines.fused.values import Array, Emitter, Value
 
 Place = Value | list[Value]
+
+
+_WIDE = 128
+"""Numbers of rows from which on they are brought side by side, for loops to go through."""
 
 
 class Rows:
@@ -41,15 +44,38 @@ class Rows:
             self.bases, self.spec.data.shapes, self.spec.data.kinds, strict=True
         ):
             size = prod(shape)
-            flat = np.empty((len(chosen), size), dtype=object)
-            for place, row in enumerate(chosen):
-                flat[place] = [
-                    self._number(base, kind, row, column, size) for column in range(size)
+            row = chosen[0]
+            if self.spec.across == "runs" and not self.spec.orders and isinstance(row, Value):
+                # As stored: they follow each other, and stay where they are.
+                first = at(self.emit, base, kind, row, size)
+                bank = Bank(self.emit, kind, True, len(chosen) * size, first)
+                flat = bank.array((len(chosen), size))
+            elif self.emit.workspace is not None and len(chosen) * size >= _WIDE:
+                flat = self._beside(base, kind, chosen, size)
+            else:
+                numbers = [
+                    self._number(base, kind, r, c, size) for r in chosen for c in range(size)
                 ]
+                flat = filled((len(chosen), size), numbers)
             made.append(flat.reshape(len(chosen), *shape))
         return made
 
-    def _number(self, base: ir.Value, kind: str, row: Place, column: int, size: int) -> Value:
+    def _beside(self, base: ir.Value, kind: str, chosen: Sequence[Place], size: int) -> Array:
+        """Long rows brought side by side, for loops to go through: (rows, size)."""
+        emit, count = self.emit, len(chosen)
+        uniform = self.spec.across == "runs" and all(
+            isinstance(row, Value) and row.uniform for row in chosen
+        )
+        bank: Bank = emit.workspace.bank(kind, uniform, count * size)
+        with loop(emit, integer(emit, 0), integer(emit, size)) as column:
+            for place, row in enumerate(chosen):
+                number = self._number(base, kind, row, column, size)
+                bank.set(column + place * size, number)
+        return bank.array((count, size))
+
+    def _number(
+        self, base: ir.Value, kind: str, row: Place, column: int | Value, size: int
+    ) -> Value:
         emit = self.emit
         if isinstance(row, list):
             offsets = [each * size + column for each in row]
@@ -60,10 +86,11 @@ class Rows:
                 return emit.load(at(emit, base, kind, offset), kind, False)
             return gathered(emit, base, kind, offset)
         offset = row * size + column
-        if row.uniform:
-            where = at(emit, base, kind, offset)
-            return Slot(emit, kind, True, lambda: where)
-        return gathered(emit, base, kind, offset)
+        return (
+            emit.load(at(emit, base, kind, offset), kind, True)
+            if row.uniform
+            else gathered(emit, base, kind, offset)
+        )
 
 
 def spread(emit: Emitter, numbers: list[Value]) -> Value:

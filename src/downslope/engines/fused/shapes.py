@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 from torch.fx import Node
 
-from downslope.engines.fused.calls import Call, filled
+from downslope.engines.fused.calls import Call, filled, operation_name
 from downslope.engines.fused.elementwise import as_kind
 from downslope.engines.fused.trace import UnknownOperationError
 from downslope.engines.fused.values import Array
@@ -31,15 +31,37 @@ def _places(call: Call, size: Sequence[int], stride: Sequence[int], offset: int 
     first = call.node.args[0]
     assert isinstance(first, Node)
     given: Tensor = first.meta["val"]
-    start = given.storage_offset()
-    memory = _strided(given.shape, given.stride(), start).reshape(-1)
-    wanted = _strided(size, stride, start if offset is None else offset)
+    memory = _strided(given.shape, given.stride(), 0).reshape(-1)
+    wanted = _strided(size, stride, offset or 0)
     element = np.full(max(memory.max(initial=0), wanted.max(initial=0)) + 1, -1)
     element[memory] = np.arange(len(memory))
     places = element[wanted]
-    if len(np.unique(memory)) < len(memory) or (places < 0).any():
-        raise UnknownOperationError("as_strided beyond a tensor's own elements")
+    once = len(np.unique(memory)) == len(memory)
+    # Without an offset of its own, a view begins where the other begins.
+    known = offset is None or _starts_its_memory(first)
+    if not (once and known and (places >= 0).all()):
+        raise UnknownOperationError("as_strided of a part of a tensor")
     return places
+
+
+def _starts_its_memory(node: Node) -> bool:
+    """Whether it is no view, or one that begins where its tensor begins."""
+    before = node.args[0] if node.args else None
+    if node.op != "call_function" or not isinstance(before, Node):
+        return True
+    schema = getattr(node.target, "_schema", None)
+    if schema is not None and all(made.alias_info is None for made in schema.returns):
+        return True
+    name = operation_name(node.target).split(".", 1)[-1]
+    same = node.args[3:] in ((), (None,), (0,)) if name == "as_strided" else name in _VIEWS
+    return same and _starts_its_memory(before)
+
+
+_VIEWS = (
+    *("alias", "broadcast_in_dim", "collapse_view", "detach", "expand", "permute", "reshape"),
+    *("split_dim", "squeeze", "squeeze.dim", "squeeze.dims", "transpose", "unsqueeze", "view"),
+    "view_of",
+)
 
 
 def _strided(size: Sequence[int], stride: Sequence[int], offset: int) -> Any:
@@ -87,7 +109,7 @@ def _select(call: Call, a: Array, dim: int, index: int) -> Any:
 
 def _put(a: Array, place: Any, b: Array) -> Array:
     made = a.copy()
-    made[place] = b
+    made[place] = b if b.ndim else b.item()
     return made
 
 
@@ -100,6 +122,23 @@ def _slice_scatter(
     step: int = 1,
 ) -> Array:  # fmt: skip
     return _put(a, (slice(None),) * (dim % a.ndim) + (slice(start, end, step),), b)
+
+
+def _diagonal_scatter(
+    call: Call, a: Array, b: Array, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Array:
+    places = np.arange(a.size).reshape(a.shape).diagonal(offset, dim1, dim2)
+    return _put(a.reshape(-1), places, b).reshape(a.shape)
+
+
+def _backward(scatter: Callable[..., Array]) -> Callable[..., Array]:
+    """The gradient of a view's tensor: zeros, but for the view."""
+    return lambda call, gradient, sizes, *view: scatter(call, call.full(0), gradient, *view)
+
+
+def _unfold(call: Call, a: Array, dim: int, size: int, step: int) -> Array:
+    windows = np.lib.stride_tricks.sliding_window_view(a, size, axis=dim)
+    return windows[(slice(None),) * (dim % a.ndim) + (slice(None, None, step),)]
 
 
 def _cat(call: Call, arrays: Sequence[Array], dim: int = 0) -> Array:
@@ -126,13 +165,18 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "constant_pad_nd": _pad,
     "copy": lambda call, a, b, *_: np.broadcast_to(as_kind(call.emit, b, call.kind), a.shape),
     "detach": lambda call, a: a,
+    "diagonal": lambda call, a, *view: a.diagonal(*view),
+    "diagonal_backward": _backward(_diagonal_scatter),
+    "diagonal_scatter": _diagonal_scatter,
     "expand": lambda call, a, size, **_: np.broadcast_to(a, call.shape),
     "flip": lambda call, a, dims: np.flip(a, tuple(dims)),
     "permute": lambda call, a, dims: a.transpose(tuple(dims)),
     "reshape": _reshape,
     "rev": lambda call, a, dims: np.flip(a, tuple(dims)),
     "select.int": _select,
+    "select_backward": _backward(_select_scatter),
     "select_scatter": _select_scatter,
+    "slice_backward": _backward(_slice_scatter),
     "slice_scatter": _slice_scatter,
     "slice": _slice_in_dims,
     "slice.Tensor": _slice,
@@ -142,6 +186,7 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "squeeze.dim": _reshape,
     "squeeze.dims": _reshape,
     "transpose": lambda call, a, dims: a.transpose(tuple(dims)),
+    "unfold": _unfold,
     "unsqueeze": _reshape,
     "view": _reshape,
     "view_of": lambda call, a: a,

@@ -68,10 +68,25 @@ def trace(function: Callable[..., Any], arguments: Sequence[Any]) -> Traced:
     return Traced(graph, constants, _text(graph, constants))
 
 
+_KEPT = (
+    "diagonal",
+    "diagonal_backward",
+    "diagonal_scatter",
+    "select_backward",
+    "select_scatter",
+    "slice.Tensor",
+    "slice_backward",
+    "slice_scatter",
+    "unfold",
+)
+"""What torch would take apart into positions in memory, or write in place."""
+
+
 def _decompositions() -> Any:
     from torch._decomp import decomposition_table
 
-    return decomposition_table
+    names = {name if "." in name else f"{name}.default" for name in _KEPT}
+    return {of: way for of, way in decomposition_table.items() if f"{of}"[5:] not in names}
 
 
 def _merge(graph: Graph) -> None:
