@@ -112,7 +112,7 @@ def _full_batch(
     return Case(
         number=number, title=title, steps=steps, optimizer=optim.SGD,
         problem=ds.Problem.from_model(model, *data, loss=nn.MSELoss()),
-        jax=("full_batch", (activation.__name__.lower(),)), writings=WRITINGS,
+        jax=("full_batch", (activation.__name__.lower(),)), writings=WRITINGS, also=("x @ w",),
         shared=(layers_of(model), *(each.numpy() for each in data)),
         model=lambda: net(activation, *sizes), data=data, **arguments,
     )  # fmt: skip
@@ -162,7 +162,7 @@ def adam_net(quick: bool) -> Case:
         title=f"3-20-5-1 GELU, 200 points, batch 25, Adam, {runs:,} rates, {steps:,} steps",
         problem=ds.Problem.from_model(model, *data, loss=nn.MSELoss()), optimizer=optim.Adam,
         settings={"lr": rates, "batch_size": 25}, steps=steps, runs=runs, goal=3.0,
-        jax=("adam", ("gelu",)), inputs=_rates(rates), writings=WRITINGS,
+        jax=("adam", ("gelu",)), inputs=_rates(rates), writings=WRITINGS, also=("x @ w",),
         shared=(
             layers_of(model), *(each.numpy() for each in data),
             order.reshape(-1, 25).astype(np.int32),
@@ -220,7 +220,7 @@ def line_shuffled(quick: bool) -> Case:
         settings={"lr": rates, "batch_size": 10, "seed": range(seeds)}, across=True,
         jax=("line_shuffled", ()), inputs=inputs, unrolls=(1, 10),
         shared=(*shared, np.float32(rates), np.zeros(10, dtype=np.float32)),
-        writings=("orders given",), also=("own permutations",),
+        writings=("own permutations",), also=("orders given",),
     )  # fmt: skip
 
 

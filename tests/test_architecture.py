@@ -71,6 +71,8 @@ ORDER = [
     "engines.fused.affine",
     "engines.fused.columns",
     "engines.fused.cross_products",
+    "engines.fused.cross_passes",
+    "engines.fused.factor_graphs",
     "engines.fused.remembered",
     "engines.fused.least_squares",
     "engines.fused.prepare",

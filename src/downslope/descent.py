@@ -100,7 +100,9 @@ def descend(
             name, returns a dict of gradients; checked against autograd first.
         dtype, device: where to compute; by default where the problem's parameters are.
         engine: "looped" (torch.optim itself), "stacked" (runs side by side in torch), "fused"
-            (compiled), or "auto", which takes what serves and is fastest.
+            (compiled), or "auto", which takes what serves and is fastest. Many rows of a
+            full-batch least-squares fit (a loss that is a sum of squares of numbers linear in the
+            parameters) are replaced by the few of a factor there; ``runs.plan.reasons`` says so.
         study: a folder to write to as it goes; if it is there already, it is resumed.
         progress: show progress, where the output is a terminal.
         **hyperparameters: of the optimizers, by torch's names.

@@ -135,8 +135,9 @@ def make_plan(
 ) -> Plan:
     """Choose engines and cut the groups into chunks.
 
-    `auto` takes `fused` where it can serve and there is enough to do; else `stacked` where that
-    can serve and at least `FEW_RUNS` runs fit side by side; else `looped`.
+    `auto` takes `fused` where it can serve and there is enough to do (many updates, or least
+    squares with many rows); else `stacked` where that can serve and at least `FEW_RUNS` runs fit
+    side by side; else `looped`.
 
     Raises:
         EngineError: if the engine asked for cannot serve, with the reason.
@@ -173,7 +174,8 @@ def _choose(work: Work, engine: str) -> tuple[str, int, str]:
     if engine == "looped":
         return "looped", looped.CHUNK, "asked for"
     unfit = None
-    if engine == "fused" or (engine == "auto" and len(work) * work.updates >= FEW_UPDATES):
+    many = len(work) * work.updates >= FEW_UPDATES
+    if engine == "fused" or (engine == "auto" and (many or serve.is_tall(work))):
         across = serve.layout_for(work)
         unfit = serve.why_not(work, across)
         if unfit is None:

@@ -4,9 +4,9 @@ The traced loss of one sample is interpreted once more, over numbers of the form
 
     constant + slope_1 · parameter_1 + slope_2 · parameter_2 + …
 
-whose constant and slopes are Values that know no parameter. An operation on such numbers either has
-a rule below or the loss is not one of these: nothing is tried out at points, so the answer is exact.
-Whatever depends on the data alone may be anything, such as ``w * x**2 + b * torch.sin(x)``.
+whose constant and slopes are Values that know no parameter. An operation on such numbers either
+has a rule below or the loss is not one of these: nothing is tried out at points, so the answer is
+exact. Whatever depends on the data alone may be anything, such as ``w * x**2 + b * torch.sin(x)``.
 """
 
 from __future__ import annotations
@@ -108,13 +108,14 @@ def _whole(moving: dict[Node, Array], output: Node) -> Squares:
 
 def _evaluated(node: Node, known: Interpreter, moving: dict[Node, Array]) -> Array:
     name = operation_name(node.target).split(".", 1)[1]
-    rule = _RULES.get(name.split(".")[0]) or (SHAPES.get(name) if name not in _UNFIT else None)
+    rule = SHAPES.get(name) if name in _VIEWS else _RULES.get(name.split(".")[0])
     if rule is None:
         raise NotSquaresError(f"{name} of parameters")
-    args, kwargs = torch.fx.map_arg(
-        (node.args, node.kwargs),
-        lambda n: moving[n] if n in moving else _lifted(known.known[n]),
-    )
+
+    def found(before: Node) -> Any:
+        return moving[before] if before in moving else _lifted(known.known[before])
+
+    args, kwargs = torch.fx.map_arg((node.args, node.kwargs), found)
     made: Array = rule(Call(known.emit, node), *args, **kwargs)
     return made
 
@@ -231,5 +232,10 @@ _RULES: dict[str, Callable[..., Array]] = {
     "mm": _matrix,
     "getitem": lambda call, made, place: made[place],
 }
-_UNFIT = ("constant_pad_nd", "copy_")
-"""Changes of shape that write numbers of their own, too."""
+_VIEWS = (
+    *("alias", "as_strided", "broadcast_in_dim", "cat", "clone", "collapse", "collapse_view"),
+    *("detach", "expand", "flip", "permute", "reshape", "rev", "select.int", "slice"),
+    *("slice.Tensor", "split_dim", "split_with_sizes", "squeeze", "squeeze.dim", "squeeze.dims"),
+    *("transpose", "unsqueeze", "view", "view_of"),
+)
+"""Operations that only put numbers elsewhere."""

@@ -26,7 +26,7 @@ def stands_by_columns(tensor: Tensor) -> bool:
 
 
 def as_matrix(tensor: Tensor, by_column: bool) -> Tensor:
-    """The tensor as (rows, columns), rows or columns standing together; a copy only if it must be."""
+    """The tensor as (rows, columns), rows or columns standing together; copied if it must be."""
     flat = tensor.detach().reshape(len(tensor), -1)
     if not by_column:
         return flat.contiguous()

@@ -12,25 +12,20 @@ they are the same to the bit on any number of threads.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any
 
-import numpy as np
-import torch
 from llvmlite import ir
-from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.data import Rows, tensors
 from downslope.engines.fused import compile as compiling
-from downslope.engines.fused.affine import Affine, Known, Squares, squares, times
+from downslope.engines.fused.affine import Affine, Known, NotSquaresError, Squares, squares, times
 from downslope.engines.fused.blocks import I64, Bank, Variable, at, loop
 from downslope.engines.fused.calls import KIND_OF
-from downslope.engines.fused.columns import Columns, as_matrix, stands_by_columns
+from downslope.engines.fused.columns import Columns, stands_by_columns
 from downslope.engines.fused.instructions import POINTER
 from downslope.engines.fused.trace import Traced
 from downslope.engines.fused.values import Emitter, Value, where
@@ -43,11 +38,6 @@ BLOCK = 128
 STRIDE = BLOCK + 8
 TILE = 4
 """Columns that are multiplied with as many others at a time."""
-
-_PARTS, _PART = 64, 128 * BLOCK
-"""Parts of the rows at most, and rows of a part at least."""
-
-Matrix = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -162,7 +152,11 @@ class _Writer:
             for group in groups:
                 self._turn(group, column, turn)
                 self._multiply(group, column, out)
-                column, turn, out = column + group.room, turn + group.size**2, out + group.room**2
+                column, turn, out = (
+                    column + group.room,
+                    turn + 2 * group.features * group.size,
+                    out + group.room**2,
+                )
         builder.branch(exit_)
         builder.position_at_end(exit_)
         builder.ret_void()
@@ -175,26 +169,49 @@ class _Writer:
         return self.emit.load(at(self.emit, base, "f64", place), "f64", uniform)
 
     def _turn(self, group: Group, first_column: int, turn: int) -> None:
-        """Add to each column what `turns` says of the features before it; to the targets alone if
-        not `whole`. The last column first, so that the others are still as they were."""
+        """Add shares of features to columns, as `cross_passes.Turn` has it."""
         emit = self.emit
-        zero, features = emit.number(0, "i64"), emit.number(group.features, "i64")
-        start = where(self.whole.compare("ne", 0), zero, features)
-        with loop(emit, start, emit.number(group.size, "i64")) as number:
-            column = start + (group.size - 1) - number
-            before = where(column.compare("lt", features), column, features)
-            with loop(emit, zero, emit.number(BLOCK, "i64"), 4 * emit.lanes) as row:
-                rows = [row + emit.lanes * k for k in range(4)]
-                sums = [Variable(emit, "f64", False) for _ in rows]
-                for made, place in zip(sums, rows, strict=True):
-                    made.set(self._load(self.scratch, (column + first_column) * STRIDE + place))
-                with loop(emit, zero, before) as feature:
-                    share = self._load(self.turns, feature * group.size + column + turn, True)
-                    for made, place in zip(sums, rows, strict=True):
-                        other = self._load(self.scratch, (feature + first_column) * STRIDE + place)
-                        made.set(made.get() + share * other)
-                for made, place in zip(sums, rows, strict=True):
-                    emit.store(made.get(), self._place(column + first_column, place), False)
+        features, size = (emit.number(n, "i64") for n in (group.features, group.size))
+        none = where(self.whole.compare("ne", 0), emit.number(0, "i64"), features)
+        aside = group.features * group.size
+        # To targets; to features, if they are turned; and to targets, from what they are by then.
+        spans = (
+            (features, size, turn),
+            (none, features, turn + aside),
+            (features, size, turn + aside),
+        )
+        for start, stop, place in spans:
+            with loop(emit, start, stop) as number:
+                column = start + stop - 1 - number  # the last first: those before are as they were
+                before = where(column.compare("lt", features), column, features)
+                shares = at(emit, self.turns, "f64", column + place)
+                with loop(
+                    emit, emit.number(0, "i64"), emit.number(BLOCK, "i64"), 4 * emit.lanes
+                ) as row:
+                    self._add_shares(group, shares, first_column, column, before, row)
+
+    def _add_shares(
+        self,
+        group: Group,
+        shares: ir.Value,
+        first_column: int,
+        column: Value,
+        before: Value,
+        row: Value,
+    ) -> None:
+        """Four vectors of a column, and their shares of the columns before it."""
+        emit = self.emit
+        rows = [row + emit.lanes * k for k in range(4)]
+        sums = [Variable(emit, "f64", False) for _ in rows]
+        for made, place in zip(sums, rows, strict=True):
+            made.set(self._load(self.scratch, (column + first_column) * STRIDE + place))
+        with loop(emit, emit.number(0, "i64"), before) as feature:
+            share = self._load(shares, feature * group.size, True)
+            for made, place in zip(sums, rows, strict=True):
+                other = self._load(self.scratch, (feature + first_column) * STRIDE + place)
+                made.set(made.get() + share * other)
+        for made, place in zip(sums, rows, strict=True):
+            emit.store(made.get(), self._place(column + first_column, place), False)
 
     def _multiply(self, group: Group, first_column: int, out: int) -> None:
         """Add the products of all pairs of columns to `out`, lane by lane, tile after tile."""
@@ -224,11 +241,15 @@ def _grouped(found: Squares) -> tuple[tuple[Group, ...], list[Known]]:
     """The squares by their features, and all columns in order."""
     members: dict[Any, list[Affine]] = {}
     for weight, number in found.terms:
-        if not isinstance(weight, float):  # a weight of the sample; NaN if it is negative
-            root = sqrt(weight)
-            number = number.scaled(lambda known, root=root: times(root, known))
+        if not isinstance(weight, float):  # a sample's own; the root is no number if it is negative
+            number = _times(sqrt(weight), number)
             weight = 1.0
-        features = tuple(dict.fromkeys(map(_identity, number.slopes.values())))
+        elif not 0 < weight < inf:
+            raise NotSquaresError("a weight that is not positive")
+        if not number.slopes:
+            raise NotSquaresError("the square of what is no parameter's")
+        # Constants come first: only the factor's first row has to do with offsets then.
+        features = tuple(sorted(dict.fromkeys(map(_identity, number.slopes.values())), key=_varies))
         members.setdefault((weight, features), []).append(number)
     groups, columns = [], []
     for (weight, features), numbers in members.items():
@@ -244,76 +265,13 @@ def _grouped(found: Squares) -> tuple[tuple[Group, ...], list[Known]]:
     return tuple(groups), columns
 
 
+def _times(root: Value, number: Affine) -> Affine:
+    return number.scaled(lambda known: times(root, known))
+
+
 def _identity(number: Known) -> Any:
     return number if isinstance(number, float) else (id(number), "value")
 
 
-# -- carried out -----------------------------------------------------------------------------------
-
-
-class Passes:
-    """Passes over some rows.
-
-    Args:
-        constants: as `form_of` had them.
-    """
-
-    def __init__(self, form: Form, rows: Rows, constants: Sequence[Tensor]) -> None:
-        self.form, self.groups, self.count = form, form.groups, len(rows)
-        code = compiling.load(form.text, lambda: form.text, functions=[CROSS])
-        self.function = code.function(CROSS, *[ctypes.c_void_p] * 6, *[ctypes.c_int64] * 6)
-        if len(rows) < form.lanes:  # a vector is loaded whole
-            rows = rows[torch.arange(form.lanes).clamp(max=len(rows) - 1)]
-        self.rows = len(rows)
-        self.data = [*map(as_matrix, tensors(rows), form.by_column)]
-        flat = [c.detach().reshape(-1).to(rows.x.dtype) for c in constants]
-        self.constants = torch.cat([torch.zeros(1, dtype=rows.x.dtype), *flat])[1:]
-
-    def __call__(self, turns: Sequence[Matrix]) -> list[Matrix]:
-        """The cross products of each group's columns, turned.
-
-        Args:
-            turns: for each group, what multiplies its columns: upper triangular with ones on the
-                diagonal and zeros between targets, (size, size). Where features stay as they are
-                it takes half the time.
-        """
-        counts = [group.features for group in self.groups]
-        parts_of_features = [turn[:n, :n] for n, turn in zip(counts, turns, strict=True)]
-        whole = not all(np.array_equal(part, np.eye(len(part))) for part in parts_of_features)
-        joined = np.concatenate([turn.reshape(-1) for turn in turns])
-        each = max(-(-self.count // (_PARTS * BLOCK)) * BLOCK, _PART)
-        starts = range(0, self.count, each)
-
-        sizes = [group.room**2 * self.form.lanes for group in self.groups]
-
-        def part(first: int) -> Tensor:
-            last = min(first + each, self.count)
-            return self._part(torch.from_numpy(joined), whole, first, last, sum(sizes))
-
-        threads = min(torch.get_num_threads(), len(starts))
-        total = torch.zeros(sum(sizes), dtype=torch.float64)
-        with ThreadPoolExecutor(threads) as pool:
-            for made in pool.map(part, starts) if threads > 1 else map(part, starts):
-                total += made
-        pairs = zip(self.groups, total.split(sizes), strict=True)
-        return [_matrix(group, made.numpy()) for group, made in pairs]
-
-    def _part(self, turns: Tensor, whole: bool, first: int, last: int, size: int) -> Tensor:
-        columns = sum(group.room for group in self.groups)
-        scratch = torch.zeros(columns, STRIDE, dtype=torch.float64)
-        out = torch.zeros(size, dtype=torch.float64)
-        x, y = (*self.data, self.data[0])[:2]
-        memory = (x, y, self.constants, turns, scratch, out)
-        strides = x.stride(1), y.stride(1)
-        addresses = [tensor.data_ptr() for tensor in memory]
-        self.function(*addresses, int(whole), *strides, self.rows, first, last)
-        return out
-
-
-def _matrix(group: Group, tiles: Matrix) -> Matrix:
-    """Sums of products, tile by tile and lane by lane, as a matrix."""
-    count = group.room // TILE
-    summed = tiles.reshape(count, count, TILE, TILE, -1).sum(-1)
-    upper = np.triu(summed.transpose(0, 2, 1, 3).reshape(group.room, group.room))
-    made: Matrix = (upper + np.triu(upper, 1).T)[: group.size, : group.size]
-    return made
+def _varies(identity: Any) -> bool:
+    return not isinstance(identity, float)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value
+from torch.func import functional_call, grad_and_value, vjp
 
 from downslope.data import Rows, tensors
 from downslope.engines.fused.agreement import agrees, moved
@@ -68,12 +68,14 @@ class Material:
 
     Attributes:
         replaced: how many rows of the problem stand behind the rows here; 0: these are its own.
+        factor: how many rows the factor has that they are replaced by.
     """
 
     source: Source
     train: Rows | None
     validation: Rows | None
     replaced: int = 0
+    factor: int = 0
 
 
 def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Source:
@@ -201,7 +203,9 @@ class _Maker:
         objective = self.problem.fresh(0).eval()
 
         def passed(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
-            return [self._total(objective, values, data)]
+            # As where gradients are wanted: torch takes some losses apart in another way without.
+            value, _ = vjp(lambda *given: self._total(objective, [*given], data), *values)
+            return [value]
 
         return self._traced(passed, samples)
 
@@ -297,6 +301,8 @@ def _size(node: Any) -> int:
         return meta.numel() * int(node.args[0].meta["val"].shape[-1])
     if name == "convolution":
         return meta.numel() * int(np.prod(node.args[1].meta["val"].shape[1:]))
+    if name == "index" and all(i is not None and i.op == "get_attr" for i in node.args[1]):
+        return 0  # found when compiling
     if name in ("gather", "scatter", "index", "index_put", "scatter_add"):
         return meta.numel() * int(node.args[0].meta["val"].shape[0])
     free = ("view", "broadcast", "transpose", "reshape", "collapse", "split", "expand", "squeeze")

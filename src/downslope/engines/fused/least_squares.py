@@ -21,19 +21,22 @@ intercept, is left out; rounding in the rows says no more about it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.linalg import solve_triangular
 
 from downslope.data import Rows, tensors
 from downslope.engines.fused.affine import NotSquaresError
 from downslope.engines.fused.columns import stands_by_columns
-from downslope.engines.fused.cross_products import Form, Group, Matrix, Passes, form_of
-from downslope.engines.fused.graphs import Material, Source, block_of
+from downslope.engines.fused.cross_passes import Passes, Turn
+from downslope.engines.fused.cross_products import Form, form_of
+from downslope.engines.fused.factor_graphs import factor_rows, factor_source
+from downslope.engines.fused.graphs import Material, Source
 from downslope.engines.fused.remembered import remembered
-from downslope.engines.fused.trace import Traced, UnknownOperationError, trace
+from downslope.engines.fused.trace import UnknownOperationError
+from downslope.engines.processes import threads
 from downslope.engines.work import Work
 from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem
@@ -51,6 +54,9 @@ _COLUMNS = 256
 _LONGEST = 10_000
 """Operations on a row, at most: they are written out as straight-line code."""
 
+_WIDEST = 1024
+"""Numbers in a row, at most, for the same reason."""
+
 _LEAST, _SAMPLED_LEAST = 1e-4, 1e-3
 """The least eigenvalue that will do: rounding is magnified to 1e-12."""
 
@@ -59,6 +65,9 @@ _SHIFT = 1e-13
 
 _NOTHING = 1e-14
 """A column's length, against what it was made of, at which it is rounding alone."""
+
+_OPEN = 1e-3
+"""Directions of the features, against the longest, at which their multiples are left open."""
 
 _SAMPLE, _TRIES = 1024, 6
 
@@ -76,8 +85,11 @@ def material(work: Work, source: Source, most: int) -> Material | None:
     if train is None or not work.full or work.options.gradient is not None or not source.same:
         return None
     kinds = {t.dtype for t in tensors(train)} | {problem.dtype}
-    short = source.layout.size <= _LONGEST and source.operations(1) <= _LONGEST
-    if problem.device.type != "cpu" or len(kinds) > 1 or not short or _is_low(train, 2):
+    width = sum(t[0].numel() for t in tensors(train))
+    long = source.operations(1) > _LONGEST or width > _WIDEST
+    if problem.device.type != "cpu" or len(kinds) > 1 or long:
+        return None
+    if len(train) * (source.layout.size + 1) < _NUMBERS:  # there are no more columns than that
         return None
     given = {name for start in work.starts for name in (start or ())}
     fixed = not problem.draws_start and given.isdisjoint(source.constants)
@@ -90,13 +102,14 @@ def material(work: Work, source: Source, most: int) -> Material | None:
         return None
     form, few = found
     constants = [_named(problem, name) for name in source.constants]
-    factors = [
-        None if rows is None else _factor(form, rows, constants, source.mean)
-        for rows in (train, problem.validation)
-    ]
-    if factors[0] is None or (problem.validation is not None and factors[1] is None):
-        return None
-    return Material(few, *factors, replaced=len(train))
+    made = []
+    for rows in (train, problem.validation):
+        factor = None if rows is None else _factor(form, rows, constants, source.mean)
+        if rows is not None and factor is None:
+            return None
+        made.append(factor)
+    count = max(group.size for group in form.groups)
+    return Material(few, made[0], made[1], replaced=len(train), factor=count)
 
 
 def _is_low(rows: Rows, columns: int) -> bool:
@@ -120,37 +133,48 @@ def _prepared(
         form = form_of(loss, shapes, constants, fixed, problem.train)
     except (NotSquaresError, UnknownOperationError):
         return None
+    except Exception:  # a graph of a form that the interpreter was not made for: its rows stay
+        return None
     columns = sum(group.size for group in form.groups)
     if columns > _COLUMNS or _is_low(problem.train, columns):
         return None
     values = [_named(problem, name) for name in (*source.layout.shapes, *source.constants)]
-    return form, _source(form, source, values, most)
+    return form, factor_source(form.groups, source, values, most)
 
 
 # -- the factor ------------------------------------------------------------------------------------
 
 
 def _factor(form: Form, rows: Rows, constants: Sequence[Tensor], mean: bool) -> Rows | None:
-    """The factors of all groups side by side, such that the sum of their squares is the loss; None
-    if they are not to be had, as where something is not finite."""
-    turns: Sequence[Matrix] = [np.eye(group.size) for group in form.groups]
+    """The factors of all groups side by side, and in place of y what parameters are counted from.
+
+    The sum of the squares of their products is the loss. None if there is none to be had, as where
+    something is not finite.
+    """
+    dtype = rows.x.dtype
     count = max(_SAMPLE, 16 * max(group.size for group in form.groups))
-    if len(rows) > 2 * count:
-        spread = torch.arange(count) * (len(rows) // count)
-        sampled = _triangles(Passes(form, rows[spread], constants), turns, _SAMPLED_LEAST)
-        turns = turns if sampled is None else [step.turn for step in sampled]
-    steps = _triangles(Passes(form, rows, constants), turns, _LEAST)
+    spread = torch.arange(min(count, len(rows))) * max(len(rows) // count, 1)
+    sample = Passes(form, rows[spread], constants)
+    sampled = _steps(sample, [Turn.none(group) for group in form.groups], _SAMPLED_LEAST)
+    if sampled is not None:
+        with threads(1):
+            origins = [step.solution().to(dtype).double() for step in sampled]
+        given = zip(origins, sampled, strict=True)
+        turns = [Turn(o, step.turn.features, torch.zeros_like(o)) for o, step in given]
+        sampled = _steps(sample, turns, _SAMPLED_LEAST)
+    if sampled is None:
+        return None
+    steps = _steps(Passes(form, rows, constants), [step.turn for step in sampled], _LEAST)
     if steps is None:
         return None
-    height = -(-max(len(step.triangle) for step in steps) // 4) * 4
-    made = np.zeros((height, sum(group.size for group in form.groups)))
-    column = 0
-    for step, group in zip(steps, form.groups, strict=True):
-        scale = np.sqrt(group.weight / (len(rows) if mean else 1))
-        made[: len(step.triangle), column : column + group.size] = scale * step.triangle
-        column += group.size
-    factor = torch.from_numpy(made).to(rows.x.dtype)
-    return Rows(factor, None) if bool(factor.isfinite().all()) else None
+    made = factor_rows(
+        form.groups,
+        [step.triangle for step in steps],
+        [step.turn.origin for step in steps],
+        len(rows) if mean else 1,
+        dtype,
+    )
+    return made if all(bool(t.isfinite().all()) for t in tensors(made)) else None
 
 
 @dataclass(frozen=True)
@@ -159,115 +183,73 @@ class _Step:
 
     Attributes:
         triangle: (features + 1, size): the factor; of the targets' own part only the length.
-        turn: what to turn the columns with next.
+        turn: how the columns are to be turned next.
         settled: the triangle is good.
     """
 
-    triangle: Matrix
-    turn: Matrix
+    triangle: Tensor
+    turn: Turn
     settled: bool
 
+    def solution(self) -> Tensor:
+        """What to multiply features by so that targets become small, (features, targets).
 
-def _triangles(passes: Passes, turns: Sequence[Matrix], least: float) -> list[_Step] | None:
+        Moderate where the columns leave it open, lest large numbers cancel.
+        """
+        left, right = self.triangle[:-1].split(
+            [len(self.triangle) - 1, *self.turn.origin.shape[1:]], 1
+        )
+        lengths = torch.where(left.any(0), left.norm(dim=0), 1.0)
+        made = torch.linalg.lstsq(left / lengths, -right, rcond=_OPEN, driver="gelsd").solution
+        return self.turn.origin + made / lengths[:, None]
+
+
+def _steps(passes: Passes, turns: Sequence[Turn], least: float) -> list[_Step] | None:
     """The factor of each group, after as many passes as it takes; None if too many, or if the
     numbers are not finite."""
     for _ in range(_TRIES):
         crossed = passes(turns)
-        if not all(np.isfinite(products).all() for products in crossed):
+        if not all(bool(products.isfinite().all()) for products in crossed):
             return None
-        given = zip(passes.groups, turns, crossed, strict=True)
-        steps = [_step(group.features, turn, products, least) for group, turn, products in given]
+        given = zip(turns, crossed, strict=True)
+        with threads(1):  # so that the last bits do not depend on how many there are
+            steps = [_step(turn, products, least) for turn, products in given]
         if all(step.settled for step in steps):
             return steps
         turns = [step.turn for step in steps]
     return None
 
 
-def _step(features: int, turn: Matrix, products: Matrix, least: float) -> _Step:
+def _step(turn: Turn, products: Tensor, least: float) -> _Step:
     """The factor of cross products of turned columns, and how to turn them for a better one."""
-    turned, shift = turn[:features, :features], turn[:features, features:]
-    back = np.linalg.solve(turned, np.eye(features))
-    lengths, aims = np.split(np.sqrt(products.diagonal()), [features])
-    before = lengths @ np.abs(back)  # bounds on what the features' lengths were
-    live = lengths > _NOTHING * (before @ np.abs(turned))
+    features = len(turn.features)
+    one = torch.eye(features, dtype=torch.float64)
+    back = solve_triangular(turn.features, one, upper=True, unitriangular=True)
+    lengths, aims = products.diagonal().sqrt().split([features, len(products) - features])
+    live = lengths > _NOTHING * (lengths @ back.abs() @ turn.features.abs())
     size = lengths[live]
-    scaled = products[:features, :features][np.ix_(live, live)] / np.outer(size, size)
-    smallest = float(np.linalg.eigvalsh(scaled)[0]) if live.any() else 1.0
+    scaled = products[:features, :features][live][:, live] / torch.outer(size, size)
+    smallest = float(torch.linalg.eigvalsh(scaled)[0]) if len(size) else 1.0
     firm = smallest >= least
-    added = 0.0 if firm else max(_SHIFT, -2 * smallest)
-    lower = np.linalg.cholesky(scaled + added * np.eye(len(size)))
+    shift = 0.0 if firm else max(_SHIFT, -2 * smallest)
+    lower = torch.linalg.cholesky(scaled + shift * one[: len(size), : len(size)])
     upper = lower.T * size
-    made_up = np.linalg.solve(lower, products[:features, features:][live] / size[:, None])
+    made_up = solve_triangular(
+        lower, products[:features, features:][live] / size[:, None], upper=False
+    )
     left = aims**2 - (made_up**2).sum(0)  # of the targets, by the features
 
-    better = turn.copy()
-    better[:features, features:] -= turned[:, live] @ np.linalg.solve(upper, made_up)
+    turned, added = turn.features.clone(), turn.targets.clone()
+    added[live] -= solve_triangular(upper, made_up, upper=True)
     if not firm:
         unit = upper / upper.diagonal()[:, None]
-        better[:features, :features][:, live] = np.linalg.solve(unit.T, turned[:, live].T).T
-    triangle = np.zeros((features + 1, len(products)))
-    triangle[:features][live, :features] = upper @ back[live]
-    triangle[:features][live, features:] = made_up
-    triangle[:features, features:] -= triangle[:features, :features] @ shift
-    triangle[features, features:] = np.sqrt(np.maximum(left, 0.0))
-    rounding = aims <= _NOTHING * (aims + before @ np.abs(shift))
-    return _Step(triangle, better, firm and bool((rounding | (left >= least * aims**2)).all()))
-
-
-# -- its graphs ------------------------------------------------------------------------------------
-
-
-def _source(form: Form, source: Source, values: Sequence[Tensor], most: int) -> Source:
-    """The sum of squares of a factor's rows, and its gradients, as graphs."""
-    shapes = list(source.layout.shapes.values())
-    numbers, products = _places(form.groups, source.layout.size)
-    width = sum(group.size for group in form.groups)
-
-    def passed(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
-        (rows,) = data
-        zero = rows.new_zeros(1)
-        flat = torch.cat([*(value.reshape(-1) for value in values[: len(shapes)]), zero])
-        losses, made, column = [], [], 0
-        for group, places in zip(form.groups, numbers, strict=True):
-            features = rows[:, column : column + group.features]
-            targets = rows[:, column + group.features : column + group.size]
-            left = features @ flat[places].sum(0).T + targets
-            losses.append((left * left).sum())
-            made.append(((2.0 * left).T @ features).reshape(-1))
-            column += group.size
-        gradients = torch.cat([*made, zero])[products].sum(0).split([s.numel() for s in shapes])
-        pairs = zip(gradients, shapes, strict=True)
-        return [*(gradient.reshape(shape) for gradient, shape in pairs), torch.stack(losses).sum()]
-
-    def traced(samples: int) -> Traced:
-        return trace(passed, (list(values), [values[0].new_zeros(samples, width)]))
-
-    train = {1: traced(1)}
-    block = block_of(train[1], source.layout, most)
-    train[block] = train[1] if block == 1 else traced(block)
-    return replace(
-        source, mean=False, train=train, evaluate=train[1].last_output(), block=block, same=True
+        turned[:, live] = solve_triangular(unit, turned[:, live], upper=True, left=False)
+        added[live] = unit @ added[live]
+    triangle = torch.zeros(features + 1, len(products), dtype=torch.float64)
+    triangle[:features][live] = torch.cat(
+        [upper @ back[live], made_up - upper @ turn.targets[live]], 1
     )
-
-
-def _places(groups: Sequence[Group], size: int) -> tuple[list[Tensor], Tensor]:
-    """Where numbers are to be found: for each group, the parameters that are added up for each
-    target and feature, (terms, targets, features), `size` for none; and for each parameter, the
-    products of target and feature that are added up for its gradient, (terms, size)."""
-    numbers, back, start = [], [[] for _ in range(size)], 0
-    for group in groups:
-        wanted: list[list[int]] = [[] for _ in range(len(group.targets) * group.features)]
-        for target, pairs in enumerate(group.targets):
-            for parameter, feature in pairs:
-                place = target * group.features + feature
-                wanted[place].append(parameter)
-                back[parameter].append(start + place)
-        numbers.append(_table(wanted, size).unflatten(1, (len(group.targets), group.features)))
-        start += len(wanted)
-    return numbers, _table(back, start)
-
-
-def _table(lists: Sequence[Sequence[int]], none: int) -> Tensor:
-    """(longest, lists): the lists as columns, filled up with `none`."""
-    most = max(map(len, lists), default=0)
-    return torch.tensor([[*one, *[none] * (most - len(one))] for one in lists]).reshape(-1, most).T
+    triangle[features, features:] = left.clamp(min=0).sqrt()
+    rounding = aims <= _NOTHING * (aims + lengths @ turn.targets.abs())
+    fine = bool((rounding | (left >= least * aims**2)).all())
+    return _Step(triangle, Turn(turn.origin, turned, added), firm and fine)

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from downslope.engines.fused import loops
-from downslope.engines.fused.slots import held
+from downslope.engines.fused.slots import held, settled
 from downslope.engines.fused.trace import UnknownOperationError
-from downslope.engines.fused.values import Array, Emitter, Sum, Value, added, settled
+from downslope.engines.fused.values import Array, Emitter, Sum, Value, added
 
 LAZY = 4
 """Sums of so few products are left to whoever takes them: the gradient of a weight is a sum over

@@ -6,6 +6,7 @@ from math import prod
 
 import torch
 
+from downslope.data import tensors
 from downslope.engines.fused.graphs import NotFusedError
 from downslope.engines.fused.prepare import material_of, program_of
 from downslope.engines.stacked import why_not_together
@@ -17,6 +18,9 @@ FEW_RUNS = 4
 
 _MANY_SAMPLES = 16
 _MOST_RUNS = 2**16
+_MUCH = 2e9
+"""Numbers read by all updates of all runs together, some seconds' worth for torch."""
+
 _OPERATIONS = 2e11
 """Operations of a chunk, a few seconds' worth: what an interruption may lose."""
 
@@ -26,13 +30,54 @@ _BYTES = 2**29
 
 def layout_for(work: Work) -> str:
     """What lies across a vector: "runs" or "samples"."""
-    batch = work.rows if work.full else (work.group.batch_size or 1)
-    few = len(work) <= FEW_RUNS and batch >= _MANY_SAMPLES
-    return "samples" if few else "runs"
+    if len(work) > FEW_RUNS or _unfit(work) is not None:
+        return "runs"
+    batch = _rows(work) if work.full else (work.group.batch_size or 1)
+    return "samples" if batch >= _MANY_SAMPLES else "runs"
+
+
+def _rows(work: Work) -> int:
+    """How many rows there are to go through."""
+    try:
+        rows = material_of(work).train
+    except NotFusedError:
+        return 0
+    return 0 if rows is None else len(rows)
+
+
+def is_tall(work: Work) -> bool:
+    """Whether so few runs are so much work only because of rows that a few others can replace."""
+    numbers = sum(t[0].numel() for t in tensors(work.problem.train)) * work.rows
+    if not work.full or len(work) * work.updates * numbers < _MUCH or _unfit(work) is not None:
+        return False
+    try:
+        return material_of(work).replaced > 0
+    except NotFusedError:
+        return False
 
 
 def why_not(work: Work, across: str) -> str | None:
     """Why this work cannot be compiled, as a sentence; None if it can."""
+    reason = _unfit(work)
+    if reason is not None:
+        return reason
+    try:
+        program_of(work, across)
+    except (NotFusedError, EngineError) as error:
+        return str(error)
+    return None
+
+
+def _unfit(work: Work) -> str | None:
+    """What can be told without a trace, found out once for each plan."""
+    key = ("unfit", work.number)
+    if key not in work.traced:
+        work.traced[key] = _reason(work)
+    reason: str | None = work.traced[key]
+    return reason
+
+
+def _reason(work: Work) -> str | None:
     reason = why_not_together(work)
     if reason is not None:
         return reason
@@ -41,27 +86,22 @@ def why_not(work: Work, across: str) -> str | None:
     if work.problem.dtype not in (torch.float32, torch.float64):
         name = str(work.problem.dtype).removeprefix("torch.")
         return f"it computes in float32 and float64, and the problem is in {name}"
-    try:
-        program_of(work, across)
-    except (NotFusedError, EngineError) as error:
-        return str(error)
     return None
 
 
 def note(work: Work) -> str:
     """What a user should know of how this work is done: the end of a sentence, or nothing."""
     material = material_of(work)
-    if not material.replaced or material.train is None:
+    if not material.replaced:
         return ""
-    few = len(material.train)
-    return f"; its {material.replaced:,} rows are replaced by the {few} of a least-squares factor"
+    many, few = material.replaced, material.factor
+    return f"; its {many:,} rows are replaced by the {few} of a least-squares factor"
 
 
 def chunk_size(work: Work) -> int:
     """How many runs to take at once; set by what one run takes, so that a resumed study takes
     the same."""
-    material = material_of(work)
-    source, rows = material.source, 0 if material.train is None else len(material.train)
+    source, rows = material_of(work).source, _rows(work)
     batch = max(rows if work.full else (work.group.batch_size or 1), 1)
     operations = work.updates * (batch * source.operations(1) + 4 * source.layout.size)
     operations += len(work.record_at) * max(rows, 1) * source.operations(1)

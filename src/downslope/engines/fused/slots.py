@@ -7,7 +7,7 @@ from typing import Any
 
 from llvmlite.ir import Value as Instruction
 
-from downslope.engines.fused.values import Emitter, Sum, Value, settled
+from downslope.engines.fused.values import Emitter, Sum, Value
 
 
 class Slot(Value):
@@ -41,9 +41,19 @@ class Slot(Value):
         """The LLVM vector, loaded anew."""
         return self.held().vector
 
-    def held(self) -> Value:
+    def settled(value: Sum) -> Value:
+    """The sum as a number."""
+    return Value(value.emit, value.kind, value.uniform, value.ir)
+
+
+def held(self) -> Value:
         """The number, loaded once."""
         return self.emit.load(self.where(), self.kind, self.uniform)
+
+
+def settled(value: Sum) -> Value:
+    """The sum as a number."""
+    return Value(value.emit, value.kind, value.uniform, value.ir)
 
 
 def held(value: Value) -> Value:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functionalize
-from torch.fx import Graph, Node
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
 
@@ -55,8 +56,7 @@ def trace(function: Callable[..., Any], arguments: Sequence[Any]) -> Traced:
     Raises:
         Exception: whatever torch raises where Python code asks for values.
     """
-    plain = functionalize(function, remove="mutations")  # a write in place becomes a new tensor
-    module = make_fx(plain, decomposition_table=_decompositions())(*arguments)
+    module = _taken_apart(function, arguments)
     graph: Graph = module.graph
     _merge(graph)
     graph.eliminate_dead_code()
@@ -66,6 +66,44 @@ def trace(function: Callable[..., Any], arguments: Sequence[Any]) -> Traced:
         if node.op == "get_attr"
     }
     return Traced(graph, constants, _text(graph, constants))
+
+
+def _taken_apart(function: Callable[..., Any], arguments: Sequence[Any]) -> GraphModule:
+    """The function's graph. What is written in place becomes a new tensor, as far as may be.
+
+    Some of torch's own ways of taking an operation apart write in place. They are met by doing one
+    thing after the other: first no more writing, then taking apart, then no more writing again.
+    """
+    module = _made(functionalize(function, remove="mutations"), arguments, _decompositions())
+    if any(map(_writes, module.graph.nodes)):
+        whole = _made(functionalize(function, remove="mutations"), arguments, {})
+        module = _made(whole, arguments, _decompositions())
+    if any(map(_writes, module.graph.nodes)):
+        again = functionalize(_in_aten(module), remove="mutations")
+        with suppress(RuntimeError):  # for views of `prims`; who lowers the graph will complain
+            module = _made(again, arguments, _decompositions())
+    return module
+
+
+def _made(
+    function: Callable[..., Any], arguments: Sequence[Any], decompositions: dict[Any, Any]
+) -> GraphModule:
+    made: GraphModule = make_fx(function, decomposition_table=decompositions)(*arguments)
+    return made
+
+
+def _writes(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and schema is not None and schema.is_mutable
+
+
+def _in_aten(module: GraphModule) -> GraphModule:
+    """With the one way to write in place that `functionalize` knows."""
+    for node in module.graph.nodes:
+        if node.target is torch.ops.prims.copy_to.default:
+            node.target = torch.ops.aten.copy_.default
+    module.recompile()
+    return module
 
 
 _KEPT = (
@@ -86,7 +124,21 @@ def _decompositions() -> Any:
     from torch._decomp import decomposition_table
 
     names = {name if "." in name else f"{name}.default" for name in _KEPT}
-    return {of: way for of, way in decomposition_table.items() if f"{of}"[5:] not in names}
+    table = {of: way for of, way in decomposition_table.items() if f"{of}"[5:] not in names}
+    return {**table, torch.ops.aten._trilinear.default: _trilinear}
+
+
+def _trilinear(
+    a: Tensor, b: Tensor, c: Tensor, of_a: Sequence[int], of_b: Sequence[int], of_c: Sequence[int],
+    summed: Sequence[int], *_: Any,
+) -> Tensor:  # fmt: skip
+    for dim in sorted(of_a):
+        a = a.unsqueeze(dim)
+    for dim in sorted(of_b):
+        b = b.unsqueeze(dim)
+    for dim in sorted(of_c):
+        c = c.unsqueeze(dim)
+    return (a * b * c).sum(list(summed))
 
 
 def _merge(graph: Graph) -> None:

@@ -378,11 +378,6 @@ def added(start: Value, terms: Sequence[tuple[Value, Value | None]]) -> Value:
     return start
 
 
-def settled(value: Sum) -> Value:
-    """The sum as a number."""
-    return Value(value.emit, value.kind, value.uniform, value.ir)
-
-
 def fma(a: Value, b: Value, c: Value) -> Value:
     """A × b + c, rounded once."""
     return a.emit.intrinsic("llvm.fma", [a, b, c])
