@@ -115,7 +115,7 @@ def test_a_start_of_its_own_for_every_seed():
     assert_replaced(plain(), lr=[0.1, 0.3], start=starts, steps=60)
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.too_slow])
 @given(
     inputs=st.integers(1, 12),
     outputs=st.integers(1, 3),
@@ -123,7 +123,7 @@ def test_a_start_of_its_own_for_every_seed():
     bias=st.booleans(),
     mean=st.sampled_from([0.0, 1.0, 30.0]),
     spread=st.sampled_from([1.0, 1e-3, 1e4]),
-    noise=st.sampled_from([0.0, 1e-6, 0.1, 10.0]),
+    noise=st.sampled_from([1e-4, 0.1, 10.0]),
     momentum=st.sampled_from([0.0, 0.9]),
     by_column=st.booleans(),
 )
@@ -196,32 +196,33 @@ def test_a_factor_has_the_cross_products_of_the_rows(name):
     found[-2:, -2:] = np.diag(np.diag(found)[-2:]) + (1 - np.eye(2)) * wanted[-2:, -2:]
     lengths = np.sqrt(np.diag(wanted))
     lengths[-2:] = np.maximum(lengths[-2:], 1e-3 * np.linalg.norm(problem.train.y.numpy(), axis=0))
-    error = np.abs(found - wanted) / np.outer(lengths, lengths + (lengths == 0))
-    assert error[:, lengths > 0].max() < 1e-13
+    lengths[lengths == 0] = 1.0
+    assert (np.abs(found - wanted) / np.outer(lengths, lengths)).max() < 1e-12
 
 
 @pytest.mark.parametrize("offset", [0.0, 1.0, 1000.0, 1e6])
 def test_a_perfect_fit_is_as_exact_as_torch(offset):
-    """Losses far below rounding of the target: against gradients in long double, to which torch
-    itself keeps no better."""
+    """Against gradients in long double. In the end the parameters' own rounding is what is left."""
     x = numbers(ROWS, 8)
     problem = fit(x, noisy(x, 3, noise=0.0) + offset)
-    asked = {"lr": [0.3], "steps": 100, "every": 20, "divergence": None}
-    ours, theirs = (runs.loss[0] for runs in (fused(problem, **asked), looped(problem, **asked)))
+    ours = fused(problem, lr=[0.3], steps=100, every=10).loss[0]
     rows, y = x.numpy().astype(np.longdouble), problem.train.y.numpy().astype(np.longdouble)
     model = problem.template.model
     weight, bias = model.weight.detach().numpy().T.copy(), model.bias.detach().numpy().copy()
     exact = []
     for step in range(101):
         left = rows @ weight + bias - y
-        if step % 20 == 0:
+        if step % 10 == 0:
             exact.append(float((left**2).mean()))
         gradient = 2 * rows.T @ left / left.size
         weight -= 0.3 * gradient.astype(float)
         bias -= 0.3 * (2 * left.sum(0) / left.size).astype(float)
-    assert exact[-1] < 1e-12 * exact[0]
-    off = [np.abs(losses / exact - 1).max() for losses in (ours, theirs)]
-    assert off[0] <= max(1e-9, 10 * off[1])
+    off = np.abs(ours / exact - 1)
+    above = np.array(exact) > 1e-15 * exact[0]
+    assert not above[-1] and above.sum() > 7
+    assert off[above].max() < 1e-9
+    rounding = np.finfo(float).eps * max(np.abs(weight).max(), np.abs(bias).max())
+    assert (off < 20 * rounding / np.sqrt(exact) + 1e-13).all()
 
 
 def test_a_large_offset():
@@ -310,7 +311,7 @@ def test_objectives():
         return (x[:, :1] * (model(x) - y).square()).mean()
 
     def alone(model: nn.Module, x: Tensor, y: None) -> Tensor:
-        return (model(x) - 3 * x[:, 2:3]).square().mean()
+        return (model(x) - x[:, 2:3].exp()).square().mean()
 
     x = numbers(ROWS, 8)
     for objective in (ridge, weighted):
@@ -543,7 +544,7 @@ def test_no_squares_without_a_reason():
     """Each of these is refused for what it is, not by accident."""
     reasons = {
         lambda p, t: (p - t).abs().mean(): "abs",
-        lambda p, t: ((p - t) ** 2).mean() * p.mean(): "product",
+        lambda p, t: ((p - t) ** 2 * p).mean(): "product",
         lambda p, t: ((p - t) / p).pow(2).mean(): "quotient",
         lambda p, t: ((p - t) ** 2).mean() + p.mean(): "something else",
         lambda p, t: -((p - t) ** 2).mean(): "not positive",

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 
 from downslope.engines.fused.trace import Traced
 
-_TOLERANCES = {torch.float64: 1e-8, torch.float32: 1e-3}
+_TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-3}
 
 
 def agrees(traced: Traced, function: Callable[..., Any], arguments: Sequence[Any]) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
+from math import log2, sqrt
 
 import torch
 from torch import Tensor
@@ -46,6 +46,10 @@ def factor_rows(
         triangles: a factor for each group, (features + 1, size).
         origins: (features, targets) each.
         count: what the sum of squares is divided by.
+
+    The last column is about the number of squares in a mean, a power of two. The sum is multiplied
+    and divided by it, which changes nothing unless it is too large: then it is infinite, as it
+    would be for the rows that the factor stands for.
     """
     pairs = zip(groups, triangles, strict=True)
     scaled = [triangle * sqrt(group.weight / count) for group, triangle in pairs]
@@ -54,6 +58,8 @@ def factor_rows(
     else:
         height = -(-max(map(len, scaled)) // _EVEN) * _EVEN
         factor = torch.cat([pad(t, (0, 0, 0, height - len(t))) for t in scaled], 1)
+    squares = 2.0 ** round(log2(count / min(group.weight for group in groups)))
+    factor = torch.cat([factor, torch.full((len(factor), 1), squares)], 1)
     origin = torch.cat([origin.reshape(-1) for origin in origins])
     return Rows(factor.to(dtype), origin.to(dtype).expand(len(factor), -1))
 
@@ -72,7 +78,7 @@ def factor_source(
     tables, back = _tables(groups, source.layout.size)
     one = is_one_row(groups)
     lengths = [
-        sum(group.size * (group.features + 1 if one else 1) for group in groups),
+        sum(group.size * (group.features + 1 if one else 1) for group in groups) + 1,
         sum(group.features * len(group.targets) for group in groups),
     ]
 
@@ -91,7 +97,9 @@ def factor_source(
             place += count
         gradients = back.sums(_joined(made)).split([shape.numel() for shape in shapes])
         pairs = zip(gradients, shapes, strict=True)
-        return [*(gradient.reshape(shape) for gradient, shape in pairs), sum(losses[1:], losses[0])]
+        squares = rows[0, column]
+        loss = sum(losses[1:], losses[0]) * squares / squares
+        return [*(gradient.reshape(shape) for gradient, shape in pairs), loss]
 
     def traced(samples: int) -> Traced:
         data = [values[0].new_zeros(samples, length) for length in lengths]

@@ -200,11 +200,14 @@ class _Maker:
 
     def evaluated(self, samples: int) -> Traced:
         """The loss alone, in evaluation mode."""
-        objective = self.problem.fresh(0).eval()
+        objective, count = self.problem.fresh(0).eval(), len(self.layout.shapes)
 
         def passed(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
             # As where gradients are wanted: torch takes some losses apart in another way without.
-            value, _ = vjp(lambda *given: self._total(objective, [*given], data), *values)
+            def loss(*given: Tensor) -> Tensor:
+                return self._total(objective, [*given, *values[count:]], data)
+
+            value = vjp(loss, *values[:count])[0]
             return [value]
 
         return self._traced(passed, samples)

@@ -43,7 +43,7 @@ def scatter(
     dim %= max(a.ndim, 1)
     made = a.copy()
     for place, number in np.ndenumerate(index):
-        new = source[place] if isinstance(source, np.ndarray) else call.number(source)
+        new: Any = source[place] if isinstance(source, np.ndarray) else call.number(source)
         for row in range(a.shape[dim]):
             target = (*place[:dim], row, *place[dim + 1 :])
             old = made[target]

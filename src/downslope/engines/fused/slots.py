@@ -41,12 +41,7 @@ class Slot(Value):
         """The LLVM vector, loaded anew."""
         return self.held().vector
 
-    def settled(value: Sum) -> Value:
-    """The sum as a number."""
-    return Value(value.emit, value.kind, value.uniform, value.ir)
-
-
-def held(self) -> Value:
+    def held(self) -> Value:
         """The number, loaded once."""
         return self.emit.load(self.where(), self.kind, self.uniform)
 

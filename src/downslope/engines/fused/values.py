@@ -397,5 +397,4 @@ def where(condition: Value, a: Value, b: Value) -> Value:
     if condition.uniform and a.uniform and b.uniform:
         return Value(a.emit, a.kind, True, builder.select(condition.ir, a.ir, b.ir))
     # A condition that all lanes share chooses between whole vectors.
-    made = builder.select(condition.ir, a.vector, b.vector)
-    return Value(a.emit, a.kind, False, made)
+    return Value(a.emit, a.kind, False, builder.select(condition.ir, a.vector, b.vector))
