@@ -88,7 +88,9 @@ SHAPED = {
     "windows": lambda A: (A.flip(0).unfold(0, 2, 1) ** 3).sum(),
     "indices": lambda A: A[[0, 1], [1, 2]].pow(3).sum() + A[:, PLACES[:2]].pow(3).sum(),
     "masks": lambda A: A[MASK].pow(3).sum() + A[torch.ones(3, dtype=torch.bool)].pow(3).sum(),
-    "gathered": lambda A: (A.gather(1, PLACES[:, None]) ** 3).sum() + A.index_select(0, PLACES)[0, 1],
+    "gathered": lambda A: (
+        (A.gather(1, PLACES[:, None]) ** 3).sum() + A.index_select(0, PLACES)[0, 1]
+    ),
     "picked by value": lambda A: A[(A[:, 0] > 0.5).long()].pow(3).sum(),
     "scattered": lambda A: (torch.zeros(2).double().scatter_add(0, PLACES % 2, A[0]) ** 2).sum(),
     "one by one": lambda A: sum(A[i, j] ** (i + j) for i in range(3) for j in range(3)),

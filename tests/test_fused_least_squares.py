@@ -57,7 +57,7 @@ def assert_replaced(problem: Problem, optimizer: object = "SGD", **asked: object
     assert is_replaced(assert_as_looped(problem, optimizer, **{"every": 10, **asked}))
 
 
-# -- the same descents -------------------------------------------------------------------------------
+# -- the same descents ---------
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_any_data(inputs, outputs, rows, bias, mean, spread, noise, momentum, by
     )  # fmt: skip
 
 
-# -- strange data --------------------------------------------------------------------------------------
+# -- strange data ---------
 
 
 def collinear(size: float) -> Tensor:

@@ -101,7 +101,7 @@ class Emitter:
         key = (kind, repr(number))
         if key not in self._numbers:
             with np.errstate(all="ignore"):
-                exact = np.asarray(number).astype(_NUMPY[kind]).item()
+                exact: Any = np.asarray(number).astype(_NUMPY[kind]).item()
             self._numbers[key] = Value(self, kind, True, ir.Constant(KINDS[kind], exact), exact)
         return self._numbers[key]
 
