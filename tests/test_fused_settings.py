@@ -17,7 +17,7 @@ from torch import nn, optim
 from torch.optim import lr_scheduler as schedulers
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
-from downslope import Problem, Schedule
+from downslope import Grid, Problem, Schedule
 from downslope.engines.fused import run as fused_run
 from downslope.optimizers import RULES
 
@@ -60,8 +60,6 @@ def _assert_hyper(optimizer: type[optim.Optimizer], given: dict[str, Any], size:
     rows = [
         {n: v[run] for n, v in given.items() if isinstance(v, list)} for run in range(2)
     ] * 3  # beside itself: more than are laid out across samples
-    from downslope import Grid
-
     asked = {"steps": 40, "batch_size": size, "divergence": None}
     assert_as_looped(LINE, Grid.of(optimizer, [{**grid, **row} for row in rows]), **asked)
 
@@ -167,12 +165,12 @@ def test_a_single_run_with_samples_across_the_vector(size):
 def test_loaders_that_drop_the_last_batch():
     data = TensorDataset(X, Y)
     asked = {"lr": [0.01] * 5, "epochs": 4, "keep": ALL_KEPT}
-    for given in (
+    for how in (
         {"batch_size": 4, "shuffle": True},
         {"batch_size": 4},
         {"batch_size": 4, "sampler": RandomSampler(data, replacement=True)},
     ):
-        loader = DataLoader(data, drop_last=True, **given)
+        loader = DataLoader(data, drop_last=True, **how)
         problem = Problem.from_model(LINE.template.model, loader, loss=nn.MSELoss())
         runs = assert_as_looped(problem, **asked)
         assert runs.table["steps"].to_list() == [12] * 5

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from downslope.engines import looped, stacked
 from downslope.engines.fused import run as fused
 from downslope.engines.fused import serve
+from downslope.engines.fused.prepare import program_of
 from downslope.engines.processes import CAN_FORK, threads
 from downslope.engines.program import NotStackableError
 from downslope.engines.work import Options, Outcome, Start, Tick, Work
@@ -75,14 +76,20 @@ class Plan:
 
     def work(self, chunk: Chunk) -> Work:
         """A chunk as an engine takes it."""
-        group = self.groups[chunk.group].part(chunk.rows)
-        return Work(self.problem, group, self.options, self.starts, self.traced, number=chunk.group)
+        return self._whole(chunk).part(chunk.rows)
+
+    def _whole(self, chunk: Chunk) -> Work:
+        """All runs of a chunk's group."""
+        group, number = self.groups[chunk.group], chunk.group
+        return Work(self.problem, group, self.options, self.starts, self.traced, number=number)
 
     def carry_out(self, chunk: Chunk, tick: Tick = lambda updates, diverged: None) -> Outcome:
         """The outcome of a chunk's runs, in the order of their group."""
         engine = _RUN[chunk.engine]
         try:
             with threads(1 if self.alone(chunk) else None):
+                if chunk.engine in FUSED:  # made for all of the group, whichever run comes first
+                    program_of(self._whole(chunk), FUSED[chunk.engine])
                 return engine(self.work(chunk), tick)
         except DownslopeError:
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -60,15 +61,14 @@ def is_mean(problem: Problem, gradient: Handwritten | None, names: tuple[str, ..
     with warnings.catch_warnings(), borrowed(problem.device):
         warnings.simplefilter("ignore")  # a batch of one sample is not the user's doing
         exact = _exact(problem)
-        assert exact.train is not None
         trial = _Trial(exact, gradient, names)
         for scale in _SCALES:
             trial.move(scale, generator)
-            sets = _few(exact.train, generator)
+            sets = _few(problem.train, generator)
             if scale == _SCALES[-2]:
-                sets += _many(exact.train, generator)
+                sets += _many(problem.train, generator)
             for rows, size in sets:
-                answer = trial.answer(rows, size)
+                answer = trial.answer(rows.to(dtype=exact.dtype), size)
                 if answer == "neither":
                     raise NotFusedError(
                         "the loss couples the samples of a batch: it is neither the mean nor the "
@@ -131,7 +131,11 @@ def _telling(rows: Rows) -> Tensor:
 
 
 def _exact(problem: Problem) -> Problem:
-    """The problem in double precision, unless its own code insists on another."""
+    """The problem in double precision, unless its own code insists on another; a few rows of it,
+    since a copy of all may be large."""
+    assert problem.train is not None
+    few = problem.train[:2]
+    problem = replace(problem, train=few, given=None, validation=None, test=None)
     exact = problem.to(dtype=torch.float64)
     try:
         exact.forward(exact.fresh(0), 2)

@@ -171,14 +171,14 @@ class _Writer:
     def _turn(self, group: Group, first_column: int, turn: int) -> None:
         """Add shares of features to columns, as `cross_passes.Turn` has it."""
         emit = self.emit
-        features, size = (emit.number(n, "i64") for n in (group.features, group.size))
-        none = where(self.whole.compare("ne", 0), emit.number(0, "i64"), features)
+        zero, features, size = (emit.number(n, "i64") for n in (0, group.features, group.size))
+        turned = self.whole.compare("ne", 0)
         aside = group.features * group.size
-        # To targets; to features, if they are turned; and to targets, from what they are by then.
+        # To targets; and if it is more than that, to features, and to targets what these are then.
         spans = (
             (features, size, turn),
-            (none, features, turn + aside),
-            (features, size, turn + aside),
+            (where(turned, zero, features), features, turn + aside),
+            (where(turned, features, size), size, turn + aside),
         )
         for start, stop, place in spans:
             with loop(emit, start, stop) as number:
@@ -216,25 +216,39 @@ class _Writer:
     def _multiply(self, group: Group, first_column: int, out: int) -> None:
         """Add the products of all pairs of columns to `out`, lane by lane, tile after tile."""
         emit = self.emit
-        zero, size = emit.number(0, "i64"), emit.number(group.room, "i64")
-        each = [(a, b) for a in range(TILE) for b in range(TILE)]
-        with loop(emit, zero, size, TILE) as left, loop(emit, left, size, TILE) as right:
-            sums = {pair: Variable(emit, "f64", False) for pair in each}
-            for made in sums.values():
-                made.set(emit.number(0.0, "f64"))
-            bases = [self._place(side + first_column, 0) for side in (left, right)]
-            with loop(emit, zero, emit.number(BLOCK, "i64"), emit.lanes) as row:
-                a, b = (
-                    [self._load(base, row + place * STRIDE) for place in range(TILE)]
-                    for base in bases
-                )
-                for i, j in each:
-                    sums[i, j].set(sums[i, j].get() + a[i] * b[j])
-            place = (left * group.room + right * TILE + out) * emit.lanes
-            for number, made in enumerate(sums.values()):
-                old = self._load(self.out, place + number * emit.lanes)
-                target = at(emit, self.out, "f64", place + number * emit.lanes)
-                emit.store(old + made.get(), target, False)
+        size = emit.number(group.room, "i64")
+        whole = [(a, b) for a in range(TILE) for b in range(TILE)]
+        with loop(emit, emit.number(0, "i64"), size, TILE) as left:
+            above = [(a, b) for a, b in whole if a <= b]
+            self._tile(group, first_column, out, left, left, above)
+            with loop(emit, left + TILE, size, TILE) as right:
+                self._tile(group, first_column, out, left, right, whole)
+
+    def _tile(
+        self,
+        group: Group,
+        first_column: int,
+        out: int,
+        left: Value,
+        right: Value,
+        pairs: list[tuple[int, int]],
+    ) -> None:
+        emit = self.emit
+        sums = {pair: Variable(emit, "f64", False) for pair in pairs}
+        for made in sums.values():
+            made.set(emit.number(0.0, "f64"))
+        bases = [self._place(side + first_column, 0) for side in (left, right)]
+        with loop(emit, emit.number(0, "i64"), emit.number(BLOCK, "i64"), emit.lanes) as row:
+            a, b = (
+                [self._load(base, row + place * STRIDE) for place in range(TILE)] for base in bases
+            )
+            for i, j in pairs:
+                sums[i, j].set(sums[i, j].get() + a[i] * b[j])
+        place = (left * group.room + right * TILE + out) * emit.lanes
+        for (i, j), made in sums.items():
+            number = (i * TILE + j) * emit.lanes
+            total = self._load(self.out, place + number) + made.get()
+            emit.store(total, at(emit, self.out, "f64", place + number), False)
 
 
 def _grouped(found: Squares) -> tuple[tuple[Group, ...], list[Known]]:

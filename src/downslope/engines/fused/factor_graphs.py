@@ -25,7 +25,7 @@ _ONE_ROW = 3000
 """Multiplications of a pass, up to which a factor is one row; they are written out one by one."""
 
 _EVEN = 4
-"""Factors have as many rows, or a multiple."""
+"""Rows that are worked on together; factors have a multiple of them."""
 
 
 def is_one_row(groups: Sequence[Group]) -> bool:
@@ -130,20 +130,24 @@ def _of_rows(group: Group, rows: Tensor, start: int, numbers: Tensor) -> tuple[T
 
 
 def _of_triangle(group: Group, rows: Tensor, start: int, numbers: Tensor) -> tuple[Tensor, Tensor]:
-    """The same of a whole factor in a row, without the zeros below its diagonal."""
-    count, size = group.features, group.size
+    """The same of a whole factor in a row, without most of the zeros below its diagonal: some rows
+    at a time, so that a number that is loaded serves several of them."""
+    count, size, flat = group.features, group.size, rows[0]
 
-    def piece(row: int, column: int, length: int, step: int = 1) -> Tensor:
-        first = start + row * size + column
-        return rows[:1, first : first + (length - 1) * step + 1 : step]
+    def part(row: int, column: int, height: int, width: int) -> Tensor:
+        places = [
+            [start + i * size + j for j in range(column, column + width)]
+            for i in range(row, row + height)
+        ]
+        return flat[torch.tensor(places)]
 
-    left = torch.cat(
-        [piece(i, i, count - i) @ numbers[i:] + piece(i, count, size - count) for i in range(count)]
-    )
-    rest = piece(count, count, size - count)
+    parts = [(i, min(_EVEN, count - i)) for i in range(0, count, _EVEN)]
+    left = torch.cat([part(i, i, n, count - i) @ numbers[i:] for i, n in parts])
+    left = left + part(0, count, count, size - count)
     twice = 2.0 * left
-    made = torch.cat([piece(0, i, i + 1, size) @ twice[: i + 1] for i in range(count)])
-    return (left * left).sum() + (rest * rest).sum(), made
+    made = [part(0, i, i + n, n).T @ twice[: i + n] for i, n in parts]
+    rest = part(count, count, 1, size - count)
+    return (left * left).sum() + (rest * rest).sum(), torch.cat(made)
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

@@ -97,8 +97,8 @@ def material(work: Work, source: Source, most: int) -> Material | None:
     found = remembered(
         problem, ("columns", fixed, by_column), lambda: _prepared(problem, source, fixed, most)
     )
-    # Cross products take the time of some columns / 4 passes of a descent.
-    if found is None or 4 * work.updates < sum(group.size for group in found[0].groups):
+    # Cross products take the time of some columns / 4 updates, and there is more to be done.
+    if found is None or work.updates < sum(group.size for group in found[0].groups):
         return None
     form, few = found
     constants = [_named(problem, name) for name in source.constants]
@@ -155,16 +155,15 @@ def _factor(form: Form, rows: Rows, constants: Sequence[Tensor], mean: bool) -> 
     count = max(_SAMPLE, 16 * max(group.size for group in form.groups))
     spread = torch.arange(min(count, len(rows))) * max(len(rows) // count, 1)
     sample = Passes(form, rows[spread], constants)
-    sampled = _steps(sample, [Turn.none(group) for group in form.groups], _SAMPLED_LEAST)
-    if sampled is not None:
+    steps = _steps(sample, [Turn.none(group) for group in form.groups], _SAMPLED_LEAST, rough=True)
+    if steps is not None:
         with threads(1):
-            origins = [step.solution().to(dtype).double() for step in sampled]
-        given = zip(origins, sampled, strict=True)
+            origins = [step.solution().to(dtype).double() for step in steps]
+        given = zip(origins, steps, strict=True)
         turns = [Turn(o, step.turn.features, torch.zeros_like(o)) for o, step in given]
-        sampled = _steps(sample, turns, _SAMPLED_LEAST)
-    if sampled is None:
-        return None
-    steps = _steps(Passes(form, rows, constants), [step.turn for step in sampled], _LEAST)
+        steps = _steps(sample, turns, _SAMPLED_LEAST)
+    if steps is not None:
+        steps = _steps(Passes(form, rows, constants), [step.turn for step in steps], _LEAST)
     if steps is None:
         return None
     made = factor_rows(
@@ -183,13 +182,15 @@ class _Step:
 
     Attributes:
         triangle: (features + 1, size): the factor; of the targets' own part only the length.
-        turn: how the columns are to be turned next.
+        turn: how the columns were turned, or should be, if they are not `settled`.
         settled: the triangle is good.
+        rough: all of it but the targets' length is.
     """
 
     triangle: Tensor
     turn: Turn
     settled: bool
+    rough: bool
 
     def solution(self) -> Tensor:
         """What to multiply features by so that targets become small, (features, targets).
@@ -204,7 +205,9 @@ class _Step:
         return self.turn.origin + made / lengths[:, None]
 
 
-def _steps(passes: Passes, turns: Sequence[Turn], least: float) -> list[_Step] | None:
+def _steps(
+    passes: Passes, turns: Sequence[Turn], least: float, rough: bool = False
+) -> list[_Step] | None:
     """The factor of each group, after as many passes as it takes; None if too many, or if the
     numbers are not finite."""
     for _ in range(_TRIES):
@@ -214,7 +217,7 @@ def _steps(passes: Passes, turns: Sequence[Turn], least: float) -> list[_Step] |
         given = zip(turns, crossed, strict=True)
         with threads(1):  # so that the last bits do not depend on how many there are
             steps = [_step(turn, products, least) for turn, products in given]
-        if all(step.settled for step in steps):
+        if all(step.settled or (rough and step.rough) for step in steps):
             return steps
         turns = [step.turn for step in steps]
     return None
@@ -239,17 +242,19 @@ def _step(turn: Turn, products: Tensor, least: float) -> _Step:
     )
     left = aims**2 - (made_up**2).sum(0)  # of the targets, by the features
 
-    turned, added = turn.features.clone(), turn.targets.clone()
-    added[live] -= solve_triangular(upper, made_up, upper=True)
-    if not firm:
-        unit = upper / upper.diagonal()[:, None]
-        turned[:, live] = solve_triangular(unit, turned[:, live], upper=True, left=False)
-        added[live] = unit @ added[live]
     triangle = torch.zeros(features + 1, len(products), dtype=torch.float64)
     triangle[:features][live] = torch.cat(
         [upper @ back[live], made_up - upper @ turn.targets[live]], 1
     )
     triangle[features, features:] = left.clamp(min=0).sqrt()
     rounding = aims <= _NOTHING * (aims + lengths @ turn.targets.abs())
-    fine = bool((rounding | (left >= least * aims**2)).all())
-    return _Step(triangle, Turn(turn.origin, turned, added), firm and fine)
+    if firm and bool((rounding | (left >= least * aims**2)).all()):
+        return _Step(triangle, turn, settled=True, rough=True)
+
+    turned, added = turn.features.clone(), turn.targets.clone()
+    added[live] -= solve_triangular(upper, made_up, upper=True)
+    if not firm:
+        unit = upper / upper.diagonal()[:, None]
+        turned[:, live] = solve_triangular(unit, turned[:, live], upper=True, left=False)
+        added[live] = unit @ added[live]
+    return _Step(triangle, Turn(turn.origin, turned, added), settled=False, rough=firm)

@@ -1,0 +1,171 @@
+"""What cannot fit, or can hardly be computed: refused with numbers, or computed as `looped` does."""  # noqa: E501
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from beside import ALL_KEPT, assert_as_looped, assert_refused, fused
+from cases import DOUBLE, seeded, table_rows
+from torch import nn, optim
+from torch.optim import lr_scheduler
+
+from downslope import InputError, Problem, Schedule
+from downslope.engines.fused import run as fused_run
+
+X, Y = table_rows(14, 3)
+
+
+def line(X: torch.Tensor = X, y: torch.Tensor = Y, model: nn.Module | None = None) -> Problem:
+    model = model or seeded(lambda: nn.Linear(X.shape[1], y.shape[1]))
+    return Problem.from_model(model, X, y, loss=nn.MSELoss())
+
+
+# -- memory ------------------------------------------------------------------------------------
+
+TOO_MUCH = {
+    "every loss": ({"every": "step", "steps": 10**6, "lr": [0.01] * 1000}, "every="),
+    "every batch": ({"keep": "batch_loss", "steps": 10**6, "lr": [0.01] * 1000}, "keep="),
+    "every place": (
+        {"keep": "parameters", "every": "step", "steps": 10**5, "lr": [0.01] * 2000},
+        "every=",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_records_that_cannot_fit_are_refused_at_once(name):
+    asked, reduce = TOO_MUCH[name]
+    tracemalloc.start()
+    with pytest.raises(InputError, match=rf"GiB.*{reduce}") as raised:
+        fused(line(), **asked)
+    assert tracemalloc.get_traced_memory()[1] < 2**27
+    tracemalloc.stop()
+    assert "\n" not in str(raised.value)
+
+
+def test_orders_of_many_seeds_take_little_memory(monkeypatch):
+    """4,000 seeds of 20,000 rows would be 320 MB at once."""
+    X, y = table_rows(20_000, 2)
+    made: list[int] = []
+    room = fused_run.room
+
+    def watched(shape, *rest):
+        made.append(int(np.prod(shape)))
+        return room(shape, *rest)
+
+    monkeypatch.setattr(fused_run, "room", watched)
+    asked = {"lr": 1e-3, "batch_size": 2000, "steps": 2}
+    runs = fused(line(X, y), seed=range(4000), **asked)
+    assert max(made) <= 2**26
+    assert_same = fused(line(X, y), seed=[3999, 5], **asked)
+    np.testing.assert_array_equal(runs.loss[[3999, 5]], assert_same.loss)
+
+
+def test_long_schedules_take_little_memory():
+    """A sequence a run and step, for 512 runs and 20,000 steps, is 82 MB for each hyperparameter."""  # noqa: E501
+    problem = Problem.from_function(lambda w: (w**2).sum(), start=[1.0, 2.0])
+    cycle = Schedule(lr_scheduler.OneCycleLR, max_lr=1e-4, per="step")
+    asked = {"lr": [1e-6 * k for k in range(1, 513)], "momentum": 0.9, "schedule": cycle}
+    tracemalloc.start()
+    fused(problem, steps=20_000, every=10_000, **asked)
+    assert tracemalloc.get_traced_memory()[1] < 2**30
+    tracemalloc.stop()
+
+
+# -- extreme numbers ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_none(bad):
+    """In a row, a target, a validation row, a start."""
+    asked = {"lr": [0.01] * 5, "steps": 9, "batch_size": ["full", 4, 1], "keep": ALL_KEPT}
+    X_bad, Y_bad = X.clone(), Y.clone()
+    X_bad[7, 1] = Y_bad[7] = bad
+    assert_as_looped(line(X_bad, Y), **asked)
+    runs = assert_as_looped(line(X, Y_bad), **asked)
+    assert runs.diverged.all()
+    assert_as_looped(line(), validation=(X_bad, Y), patience=2, **asked)
+    assert_as_looped(line(), start={"bias": [bad]}, **asked)
+
+
+def test_the_smallest_numbers():
+    asked = {"steps": 20, "keep": ALL_KEPT, "divergence": None}
+    flat = Problem.from_function(lambda w: (w**2).sum() * 1e-310, start=torch.ones(2).double())
+    assert_as_looped(flat, lr=[1.0, 1e300, 1e308], **asked)
+    tiny = torch.tensor([1e-160, 5e-324, -0.0, 1.0], dtype=DOUBLE)
+    bowl = Problem.from_function(lambda w: (w**2).sum(), start=tiny)
+    assert_as_looped(bowl, lr=[0.1, 0.3], **asked)
+    single = Problem.from_function(lambda w: (w**2).sum(), start=tiny.float())
+    assert_as_looped(single, within=1e-6, lr=[0.1, 0.3], **asked)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [optim.Adam, optim.RMSprop, optim.Adagrad, optim.Adadelta, optim.Rprop, optim.NAdam,
+     optim.Adamax, optim.RAdam, optim.ASGD],
+)  # fmt: skip
+def test_gradients_of_nothing_and_rates_beyond_reason(optimizer):
+    start = torch.tensor([1e-160, 1.0, 0.0], dtype=DOUBLE)
+    bowl = Problem.from_function(lambda w: (w**2).sum(), start=start)
+    assert_as_looped(bowl, optimizer, lr=[0.01, 1e30], steps=20, keep=ALL_KEPT)
+
+
+@pytest.mark.parametrize("scale", [1e-160, 1e100, 1e150])
+def test_data_of_every_size(scale):
+    problem = line(X * scale, Y * scale)
+    rates = [0.01, 1e-3 / scale / scale if scale > 1 else 0.1]
+    assert_as_looped(problem, lr=rates, steps=20, batch_size=["full", 5], within=1e-8)
+
+
+# -- sizes -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+def test_a_single_row(runs):
+    orders = ["shuffle", "replacement", "cyclic"]
+    asked = {"lr": [0.01] * runs, "steps": 10, "order": orders, "batch_size": ["full", 1, 3]}
+    assert_as_looped(line(X[:1], Y[:1]), keep=ALL_KEPT, **asked)
+    total = Problem.from_model(
+        line().template.model, X[:1], Y[:1], loss=nn.MSELoss(reduction="sum")
+    )
+    assert_as_looped(total, **asked)
+
+
+@pytest.mark.parametrize("rows", [15, 16, 17, 2049, 2051])
+def test_numbers_of_rows_around_what_is_done_at_once(rows):
+    """Vectors of samples, blocks of four, parts of 512, sums in parts from 2,048 on."""
+    X, y = table_rows(rows, 2)
+    model = seeded(lambda: nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1)))
+    for runs in (1, 5):
+        assert_as_looped(
+            line(X, y, model), lr=[0.01] * runs, steps=3, batch_size=["full", rows - 1]
+        )
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (7, 5), (40, 9), (300, 1), (3, 64)])
+def test_widths(inputs, outputs):
+    """Numbers of parameters from two to a few hundred: in registers, in memory, in loops."""
+    X, _ = table_rows(20, inputs)
+    y = torch.sin(X.sum(1, keepdim=True) + torch.arange(outputs))
+    for optimizer in (optim.SGD, optim.Adam):
+        rates = [1e-3 / inputs] * 5
+        assert_as_looped(
+            line(X, y), optimizer, lr=rates, steps=5, batch_size=[8, "full"], keep=ALL_KEPT
+        )
+
+
+def test_a_model_that_is_too_large_says_so():
+    X, y = table_rows(20, 300)
+    wide = seeded(lambda: nn.Sequential(nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 1)))
+    layers = [m for k in range(40) for m in (nn.Linear(300, 300), nn.GELU())]
+    deep = seeded(lambda: nn.Sequential(*layers, nn.Linear(300, 1)))
+    assert_refused(line(X, y, deep), "too (large|long)", lr=[1e-6])
+    assert wide is not None
+
+
+def test_no_gradients_at_all_are_refused_as_ever():
+    with pytest.raises(InputError, match="no parameter"):
+        line(model=nn.Linear(3, 1).double().requires_grad_(False))
