@@ -1,19 +1,17 @@
-"""What cannot fit, or can hardly be computed: refused with numbers, or computed as `looped` does."""  # noqa: E501
+"""What cannot fit, or can hardly be computed: refused with numbers, or as `looped` has it."""
 
 from __future__ import annotations
-
-import tracemalloc
 
 import numpy as np
 import pytest
 import torch
-from beside import ALL_KEPT, assert_as_looped, assert_refused, fused
+from beside import ALL_KEPT, assert_as_looped, assert_refused, assert_same_bits, fused
 from cases import DOUBLE, seeded, table_rows
 from torch import nn, optim
-from torch.optim import lr_scheduler
 
-from downslope import InputError, Problem, Schedule
+from downslope import InputError, Problem
 from downslope.engines.fused import run as fused_run
+from downslope.engines.fused import serve
 
 X, Y = table_rows(14, 3)
 
@@ -26,53 +24,39 @@ def line(X: torch.Tensor = X, y: torch.Tensor = Y, model: nn.Module | None = Non
 # -- memory ------------------------------------------------------------------------------------
 
 TOO_MUCH = {
-    "every loss": ({"every": "step", "steps": 10**6, "lr": [0.01] * 1000}, "every="),
-    "every batch": ({"keep": "batch_loss", "steps": 10**6, "lr": [0.01] * 1000}, "keep="),
-    "every place": (
-        {"keep": "parameters", "every": "step", "steps": 10**5, "lr": [0.01] * 2000},
-        "every=",
-    ),
+    "every loss": {"every": "step", "steps": 10**6, "lr": [0.01] * 1000},
+    "every batch": {"keep": "batch_loss", "steps": 10**6, "lr": [0.01] * 1000},
+    "every place": {"keep": "parameters", "every": "step", "steps": 10**5, "lr": [0.01] * 2000},
 }
 
 
 @pytest.mark.parametrize("name", TOO_MUCH)
-def test_records_that_cannot_fit_are_refused_at_once(name):
-    asked, reduce = TOO_MUCH[name]
-    tracemalloc.start()
-    with pytest.raises(InputError, match=rf"GiB.*{reduce}") as raised:
-        fused(line(), **asked)
-    assert tracemalloc.get_traced_memory()[1] < 2**27
-    tracemalloc.stop()
+def test_records_that_cannot_fit_are_refused_before_anything_is_made(name, monkeypatch):
+    monkeypatch.setattr(fused_run, "room", None)
+    with pytest.raises(InputError, match=r"\d GiB.*every=.*keep less.*fewer runs") as raised:
+        fused(line(), **TOO_MUCH[name])
     assert "\n" not in str(raised.value)
 
 
-def test_orders_of_many_seeds_take_little_memory(monkeypatch):
-    """4,000 seeds of 20,000 rows would be 320 MB at once."""
+def test_orders_of_many_seeds_take_no_more_than_a_chunk_may(monkeypatch):
+    """500 seeds of 20,000 rows would be 40 MB at once; their runs are as they are by themselves."""
     X, y = table_rows(20_000, 2)
+    problem, asked = line(X, y), {"lr": 1e-3, "batch_size": 2000, "steps": 12}
+    few = fused(problem, seed=[499, 5, 1, 2, 3], **asked)
     made: list[int] = []
     room = fused_run.room
 
-    def watched(shape, *rest):
-        made.append(int(np.prod(shape)))
-        return room(shape, *rest)
+    def watched(shape, dtype, *rest):
+        made.append(int(np.prod(shape)) * np.dtype(dtype).itemsize)
+        return room(shape, dtype, *rest)
 
     monkeypatch.setattr(fused_run, "room", watched)
-    asked = {"lr": 1e-3, "batch_size": 2000, "steps": 2}
-    runs = fused(line(X, y), seed=range(4000), **asked)
-    assert max(made) <= 2**26
-    assert_same = fused(line(X, y), seed=[3999, 5], **asked)
-    np.testing.assert_array_equal(runs.loss[[3999, 5]], assert_same.loss)
-
-
-def test_long_schedules_take_little_memory():
-    """A sequence a run and step, for 512 runs and 20,000 steps, is 82 MB for each hyperparameter."""  # noqa: E501
-    problem = Problem.from_function(lambda w: (w**2).sum(), start=[1.0, 2.0])
-    cycle = Schedule(lr_scheduler.OneCycleLR, max_lr=1e-4, per="step")
-    asked = {"lr": [1e-6 * k for k in range(1, 513)], "momentum": 0.9, "schedule": cycle}
-    tracemalloc.start()
-    fused(problem, steps=20_000, every=10_000, **asked)
-    assert tracemalloc.get_traced_memory()[1] < 2**30
-    tracemalloc.stop()
+    monkeypatch.setattr(fused_run, "_ORDERS_BYTES", 2**23)
+    monkeypatch.setattr(serve, "_BYTES", 2**23)
+    runs = fused(problem, seed=range(500), **asked)
+    assert max(made) <= 2**24 and len(runs.plan.chunks) > 1
+    for k, seed in ((0, 499), (1, 5)):
+        assert_same_bits(few, k, runs, seed)
 
 
 # -- extreme numbers ---------------------------------------------------------------------------
@@ -157,13 +141,21 @@ def test_widths(inputs, outputs):
         )
 
 
-def test_a_model_that_is_too_large_says_so():
-    X, y = table_rows(20, 300)
-    wide = seeded(lambda: nn.Sequential(nn.Linear(300, 300), nn.Tanh(), nn.Linear(300, 1)))
-    layers = [m for k in range(40) for m in (nn.Linear(300, 300), nn.GELU())]
-    deep = seeded(lambda: nn.Sequential(*layers, nn.Linear(300, 1)))
-    assert_refused(line(X, y, deep), "too (large|long)", lr=[1e-6])
-    assert wide is not None
+class Pairs(nn.Module):
+    """Products of all pairs of its inputs: fifty thousand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Bilinear(50, 50, 20)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x, x)
+
+
+def test_a_model_that_is_too_large_says_how_large():
+    X, _ = table_rows(20, 50)
+    problem = line(X, torch.sin(X[:, :20]), seeded(Pairs))
+    assert_refused(problem, r"too large to be compiled .*\d,\d\d\d.*more than", lr=[1e-6] * 4)
 
 
 def test_no_gradients_at_all_are_refused_as_ever():

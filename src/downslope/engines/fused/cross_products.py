@@ -4,10 +4,8 @@ The columns of a least-squares problem are its features, what parameters are mul
 targets, one for each square of the loss. Some rows at a time, their columns are computed with rows
 side by side and put one below another in float64, where the cache holds them; turned, as
 `least_squares` asks; and multiplied with each other, four by four columns, whose sums stay in
-registers meanwhile.
-
-Sums are gathered in parts that depend on the number of rows alone, and added up in order, so that
-they are the same to the bit on any number of threads.
+registers meanwhile. (Converting blocks of rows and calling BLAS takes three times as long for some
+20 columns, and its last bits depend on the number of threads.)
 """
 
 from __future__ import annotations
@@ -36,6 +34,8 @@ BLOCK = 128
 """Rows whose columns are in the cache at a time."""
 
 STRIDE = BLOCK + 8
+"""From a column to the next; of a power of two, all would compete for the same places there."""
+
 TILE = 4
 """Columns that are multiplied with as many others at a time."""
 

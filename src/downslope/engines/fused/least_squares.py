@@ -52,7 +52,7 @@ _COLUMNS = 256
 """Columns, at most: their cross products grow with the square."""
 
 _LONGEST = 10_000
-"""Operations on a row, at most: they are written out as straight-line code."""
+"""Operations on a row, and constants, at most: they are written out as straight-line code."""
 
 _WIDEST = 1024
 """Numbers in a row, at most, for the same reason."""
@@ -82,26 +82,21 @@ def material(work: Work, source: Source, most: int) -> Material | None:
         most: samples worked on together, at most.
     """
     problem, train = work.problem, work.problem.train
-    if train is None or not work.full or work.options.gradient is not None or not source.same:
-        return None
-    kinds = {t.dtype for t in tensors(train)} | {problem.dtype}
-    width = sum(t[0].numel() for t in tensors(train))
-    long = source.operations(1) > _LONGEST or width > _WIDEST
-    if problem.device.type != "cpu" or len(kinds) > 1 or long:
-        return None
-    if len(train) * (source.layout.size + 1) < _NUMBERS:  # there are no more columns than that
+    constants = [_named(problem, name) for name in source.constants]
+    if train is None or not _is_worth_a_look(work, source, constants):
         return None
     given = {name for start in work.starts for name in (start or ())}
     fixed = not problem.draws_start and given.isdisjoint(source.constants)
     by_column = tuple(map(stands_by_columns, tensors(train)))
     found = remembered(
-        problem, ("columns", fixed, by_column), lambda: _prepared(problem, source, fixed, most)
+        problem,
+        ("columns", fixed, by_column),
+        lambda: _prepared(problem, source, constants, fixed, most),
     )
     # Cross products take the time of some columns / 4 updates, and there is more to be done.
     if found is None or work.updates < sum(group.size for group in found[0].groups):
         return None
     form, few = found
-    constants = [_named(problem, name) for name in source.constants]
     made = []
     for rows in (train, problem.validation):
         factor = None if rows is None else _factor(form, rows, constants, source.mean)
@@ -110,6 +105,20 @@ def material(work: Work, source: Source, most: int) -> Material | None:
         made.append(factor)
     count = max(group.size for group in form.groups)
     return Material(few, made[0], made[1], replaced=len(train), factor=count)
+
+
+def _is_worth_a_look(work: Work, source: Source, constants: Sequence[Tensor]) -> bool:
+    """Whether it is full-batch descent as torch would do it, on plain numbers, not too many of
+    them in a row."""
+    data = tensors(work.problem.train)
+    usual = work.full and work.options.gradient is None and source.same
+    here = work.problem.device.type == "cpu"
+    alike = all(t.dtype == work.problem.dtype for t in data)
+    width = sum(t[0].numel() for t in data)
+    longest = max(source.operations(1), sum(c.numel() for c in constants))
+    numbers = work.rows * (source.layout.size + 1)  # there are no more columns than that
+    short = width <= _WIDEST and longest <= _LONGEST
+    return usual and here and alike and short and numbers >= _NUMBERS
 
 
 def _is_low(rows: Rows, columns: int) -> bool:
@@ -123,12 +132,11 @@ def _named(problem: Problem, name: str) -> Tensor:
 
 
 def _prepared(
-    problem: Problem, source: Source, fixed: bool, most: int
+    problem: Problem, source: Source, constants: list[Tensor], fixed: bool, most: int
 ) -> tuple[Form, Source] | None:
     """What does not depend on the numbers: the columns, and the graphs of a factor's rows."""
     assert problem.train is not None
     loss, shapes = source.train[1].last_output(), [*map(tuple, source.layout.shapes.values())]
-    constants = [_named(problem, name) for name in source.constants]
     try:
         form = form_of(loss, shapes, constants, fixed, problem.train)
     except (NotSquaresError, UnknownOperationError):
@@ -138,8 +146,8 @@ def _prepared(
     columns = sum(group.size for group in form.groups)
     if columns > _COLUMNS or _is_low(problem.train, columns):
         return None
-    values = [_named(problem, name) for name in (*source.layout.shapes, *source.constants)]
-    return form, factor_source(form.groups, source, values, most)
+    parameters = [_named(problem, name) for name in source.layout.shapes]
+    return form, factor_source(form.groups, source, [*parameters, *constants], most)
 
 
 # -- the factor ------------------------------------------------------------------------------------
