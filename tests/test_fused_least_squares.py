@@ -95,7 +95,7 @@ def test_shapes(inputs, outputs, reduction):
 def test_a_large_factor_has_rows(inputs):
     x = numbers(9 * inputs, inputs)
     for runs in (1, 6):
-        assert_replaced(fit(x, noisy(x, 2)), lr=[0.1] * runs, steps=100)
+        assert_replaced(fit(x, noisy(x, 2)), lr=[0.1] * runs, steps=150)
 
 
 @pytest.mark.parametrize("seen", [1, 2, 7, 300])

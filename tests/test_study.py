@@ -18,6 +18,7 @@ from torch import nn, optim
 import downslope as ds
 from downslope.errors import DownslopeError, StudyError, StudyLockedError
 from downslope.folder import Lock, write_whole
+from downslope.study import Study
 
 
 def problem(shift=0.0, dtype=torch.float64):
@@ -269,6 +270,24 @@ def test_an_interruption_keeps_what_is_finished(tmp_path):
     whole = ds.descend(p, Interrupts, **asked, study=tmp_path / "s")
     assert len(whole) == 40
     np.testing.assert_array_equal(whole.loss[:14], part.loss)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_interruption_while_a_chunk_is_written(tmp_path, monkeypatch, when):
+    write, times = Study.write, []
+
+    def interrupted(self, *chunk):
+        times.append(0)
+        if len(times) == 1 and when == "before":
+            raise KeyboardInterrupt
+        write(self, *chunk)
+        if len(times) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Study, "write", interrupted)
+    with pytest.warns(ds.InterruptedWarning, match="12 of 24 runs"):
+        part = ds.descend(problem(), optim.SGD, **grid(), study=tmp_path / "s")
+    assert len(part) == 12 and ds.load(tmp_path / "s").table.equals(part.table)
 
 
 STUDY_OF_500 = textwrap.dedent(

@@ -178,7 +178,7 @@ def descend(
 def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
     """All chunks that are not done yet; what is finished is kept whatever happens."""
     done = {} if study is None else study.finished()
-    parts = [(plan.index(plan.chunks[place]), outcome) for place, outcome in done.items()]
+    outcomes, written = dict(done), set(done)
     places = [place for place in range(len(plan.chunks)) if place not in done]
     chunks = [plan.chunks[place] for place in places]
     together = [place for place in places if plan.alone(plan.chunks[place])]
@@ -191,11 +191,14 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
         return plan.carry_out(plan.chunks[place], tick)
 
     def keep(place: int, outcome: Outcome) -> None:
-        chunk = plan.chunks[place]
+        outcomes[place] = outcome
+        write(place)
+        shown.finished(_updates(plan, plan.chunks[place]), outcome)
+
+    def write(place: int) -> None:
         if study is not None:
-            study.write(place, chunk, outcome)
-        parts.append((plan.index(chunk), outcome))
-        shown.finished(_updates(plan, chunk), outcome)
+            study.write(place, plan.chunks[place], outcomes[place])
+        written.add(place)
 
     def let_go() -> None:  # a worker must not hold the lock of a process that was killed
         if study is not None:
@@ -211,9 +214,12 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
             shared_out(carry_out, one_by_one, shown.tick, keep, worthwhile=False)
             shared_out(carry_out, together, shown.tick, keep, worthwhile=worthwhile, let_go=let_go)
         except KeyboardInterrupt:
-            if not parts:
+            for place in outcomes.keys() - written:  # it came while these were being written
+                write(place)
+            if not outcomes:
                 raise
             interrupted = True
+    parts = [(plan.index(plan.chunks[place]), outcome) for place, outcome in outcomes.items()]
     missing = plan.runs - sum(len(index) for index, _ in parts)
     runs = replace(assemble(settings_table(plan), parts, plan), interrupted=missing)
     if interrupted:

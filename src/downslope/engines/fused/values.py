@@ -4,8 +4,6 @@ A `Value` is one number a lane (a vector of `lanes` of them side by side), or a 
 all lanes share (`uniform`), such as a row of data or the number of the step. So
 
     >>> from llvmlite import ir
-from llvmlite.ir import Value as Instruction
-from llvmlite.ir import Value as Instruction
     >>> module = ir.Module()
     >>> vector = ir.VectorType(ir.FloatType(), 16)
     >>> function = ir.Function(module, ir.FunctionType(vector, [vector]), "double_plus_one")
