@@ -96,6 +96,12 @@ def _state(thing: Any, seen: _Seen) -> Hashable:
         return _state(thing.__func__, seen), _state(thing.__self__, seen)
     if isinstance(thing, FunctionType):
         return _function(thing, seen)
+    if isinstance(thing, type):
+        return _class(thing, seen)
+    if isinstance(thing, staticmethod | classmethod):
+        return type(thing), _state(thing.__func__, seen)
+    if isinstance(thing, property):
+        return tuple(_state(part, seen) for part in (thing.fget, thing.fset, thing.fdel))
     raise _UnknownError(type(thing).__name__)
 
 
@@ -138,7 +144,7 @@ def _function(function: FunctionType, seen: _Seen) -> Hashable:
 
 
 def _module(module: nn.Module, seen: _Seen, of_run: bool = False) -> Hashable:
-    """Every submodule's attributes, and the code of those classes that are not torch's.
+    """Every submodule's attributes, and the code of its class where that is not torch's.
 
     Args:
         of_run: the model of the runs: its parameters are inputs of a trace, whatever their values.
@@ -150,18 +156,20 @@ def _module(module: nn.Module, seen: _Seen, of_run: bool = False) -> Hashable:
         hooks = (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks)
         if any(hooks):
             raise _UnknownError("hooks")
-        parts += [name, id(type(one))]
+        parts += [name, _state(type(one), seen)]
         attributes = {n: v for n, v in vars(one).items() if not n.startswith("_")}
         if isinstance(one, Function):
             parts.append(_state(one.function, seen))
             del attributes["function"]
         parts.append(_state(attributes, seen))
-        for kind in type(one).__mro__:
-            if _is_fixed(kind):
-                break
-            methods = {n: v for n, v in vars(kind).items() if n not in _OF_CLASSES}
-            parts.append(_state(methods, seen))
     return tuple(parts)
+
+
+def _class(kind: type, seen: _Seen) -> Hashable:
+    """What it says itself, and what those say that it inherits from."""
+    own = [one for one in kind.__mro__ if not _is_fixed(one)]
+    said = [{n: v for n, v in vars(one).items() if n not in _OF_CLASSES} for one in own]
+    return id(kind), *(_state(one, seen) for one in (type(kind), *said))
 
 
 _OF_CLASSES = ("__module__", "__doc__", "__dict__", "__weakref__", "__annotations__")
