@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -61,6 +64,19 @@ class _RuleKey:
     default_dtype: torch.dtype  # in which some optimizers keep state
 
 
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No garbage collection meanwhile: the many small objects of a trace and of a program set off
+    several, and among all that torch has imported each takes about as long as the trace itself."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
 def program_of(work: Work, across: str) -> Program:
     """The program for the runs of this work's group, made once for each plan.
 
@@ -92,6 +108,7 @@ def material_of(work: Work) -> Material:
     return found
 
 
+@_without_collection()
 def _material(work: Work) -> Material:
     problem, gradient = work.problem, work.options.gradient
     for start in work.starts:
@@ -103,6 +120,7 @@ def _material(work: Work) -> Material:
     return replaced or Material(source, problem.train, problem.validation)
 
 
+@_without_collection()
 def _program(work: Work, across: str, material: Material) -> Program:
     problem, group, source = work.problem, work.group, material.source
     kind = KIND_OF[problem.dtype]
