@@ -1,9 +1,9 @@
 """What a fresh process measures: ``python _fresh.py WHAT ENGINE RUNS`` prints one number or two.
 
-first     the process's first call after imports, for a net of 301 parameters (seconds)
+first     the process's first call after imports, for a net of 301 parameters, and what torch's
+          own traces take of it (seconds)
 second    the same after a call for another net, so that torch's tracing has been imported
-cached    "second", and what torch's own tracing of the net's gradient takes; run it where the
-          folder of compiled programs has both nets
+cached    the same again; run it where the folder of compiled programs has both nets
 memory    the peak of memory in a call for RUNS runs of the straight line above what was there
           before it, and the size of its results (bytes)
 """
@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import torch
 from _cases import line_one_by_one, net, rows
 from torch import nn, optim
-from torch.func import functional_call, grad_and_value
 
 import downslope as ds
 
@@ -33,24 +34,31 @@ def compile_time(problem: ds.Problem, engine: str) -> float:
     return time.perf_counter() - start
 
 
-def problem_of(*sizes: int) -> tuple[ds.Problem, nn.Module]:
-    model, data = net(nn.Tanh, *sizes), rows(64, sizes[0])
-    return ds.Problem.from_model(model, *data, loss=nn.MSELoss()), model
+def problem_of(*sizes: int) -> ds.Problem:
+    return ds.Problem.from_model(net(nn.Tanh, *sizes), *rows(64, sizes[0]), loss=nn.MSELoss())
 
 
-def trace_time(model: nn.Module) -> float:
-    """Seconds of torch's tracing of the loss and its gradient, at one row."""
-    from torch._decomp import decomposition_table
-    from torch.fx.experimental.proxy_tensor import make_fx
+@contextmanager
+def traces() -> Iterator[list[float]]:
+    """Seconds of each of torch's traces meanwhile."""
+    from downslope.engines.fused import trace
 
-    def loss(parameters: dict[str, torch.Tensor], x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        return nn.functional.mse_loss(functional_call(model, parameters, (x,)), y)
+    make_fx, took = trace.make_fx, []
 
-    parameters = {name: value.detach() for name, value in model.named_parameters()}
-    x, y = rows(1, 10)
-    start = time.perf_counter()
-    make_fx(grad_and_value(loss), decomposition_table=decomposition_table)(parameters, x, y)
-    return time.perf_counter() - start
+    def timed(*given: Any, **named: Any) -> Callable[..., Any]:
+        traced = make_fx(*given, **named)
+
+        def call(*arguments: Any) -> Any:
+            start = time.perf_counter()
+            made = traced(*arguments)
+            took.append(time.perf_counter() - start)
+            return made
+
+        return call
+
+    trace.make_fx = timed
+    yield took
+    trace.make_fx = make_fx
 
 
 def status_bytes(field: str) -> int:
@@ -80,11 +88,11 @@ def main(what: str, engine: str, count: str) -> None:
         return
     assert callable(ds.descend)  # downslope imports its parts when they are first named
     if what != "first":
-        compile_time(problem_of(2, 3, 1)[0], engine)
-    problem, model = problem_of(10, 25, 1)
-    took = compile_time(problem, engine)
-    trace_time(model)
-    print(json.dumps((took, trace_time(model))))
+        compile_time(problem_of(2, 3, 1), engine)
+    problem = problem_of(10, 25, 1)
+    with traces() as traced:
+        took = compile_time(problem, engine)
+    print(json.dumps((took, sum(traced))))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "downslope"
 
 ORDER = [
     "errors",
+    "garbage",
     "tables",
     "losses",
     "models",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, optim
 
 from downslope.errors import OptimizerError, listed, nearest
+from downslope.garbage import uncollected
 from downslope.optimizers.rules import RULES, Rule
 
 __all__ = [
@@ -192,7 +193,8 @@ def _refusal(
 ) -> str | None:
     """What the class says against these values; None if it takes them."""
     try:
-        optimizer([torch.nn.Parameter(p.detach()) for p in parameters], **values)
+        with uncollected():  # the first optimizer of a process imports torch's compiler
+            optimizer([torch.nn.Parameter(p.detach()) for p in parameters], **values)
     except (ValueError, TypeError, RuntimeError, AssertionError) as error:
         return " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return None

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -28,6 +25,7 @@ from downslope.engines.fused.spec import Graphs, HyperSlot, Spec, Tensors
 from downslope.engines.fused.trace import Traced, UnknownOperationError, trace
 from downslope.engines.layout import Layout, cells, read_sequences
 from downslope.engines.work import Work
+from downslope.garbage import uncollected
 from downslope.optimizers import RULES
 from downslope.problem import Problem
 
@@ -64,19 +62,6 @@ class _RuleKey:
     default_dtype: torch.dtype  # in which some optimizers keep state
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """No garbage collection meanwhile: the many small objects of a trace and of a program set off
-    several, and among all that torch has imported each takes about as long as the trace itself."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
-
-
 def program_of(work: Work, across: str) -> Program:
     """The program for the runs of this work's group, made once for each plan.
 
@@ -108,7 +93,7 @@ def material_of(work: Work) -> Material:
     return found
 
 
-@_without_collection()
+@uncollected()
 def _material(work: Work) -> Material:
     problem, gradient = work.problem, work.options.gradient
     for start in work.starts:
@@ -120,7 +105,7 @@ def _material(work: Work) -> Material:
     return replaced or Material(source, problem.train, problem.validation)
 
 
-@_without_collection()
+@uncollected()
 def _program(work: Work, across: str, material: Material) -> Program:
     problem, group, source = work.problem, work.group, material.source
     kind = KIND_OF[problem.dtype]
