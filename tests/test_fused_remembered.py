@@ -29,6 +29,22 @@ weights = torch.ones(3, dtype=DOUBLE)
 settings = types.SimpleNamespace(factor=1.0)
 numbers = [1.0]
 teacher = seeded(lambda: nn.Linear(3, 1))
+affine = torch.distributions.AffineTransform(0.0, 1.0)
+scaling = {"by": 1.0}
+each = torch.func.vmap(functools.partial(lambda x, scaling: x * scaling["by"], scaling=scaling))
+
+
+class Helper(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self._factor = 1.0
+        self.register_buffer("kept", torch.ones(3).double(), persistent=False)
+
+    def forward(self, w: Tensor) -> Tensor:
+        return w**2 * self._factor * self.kept
+
+
+private, buffered = Helper(), Helper()
 
 
 class Settings:
@@ -98,6 +114,13 @@ CHANGES: dict[str, tuple[Callable[..., Tensor], Callable[[], None]]] = {
     "a helper": (lambda w: helper(w).sum(), _redefine_helper),
     "a function's attribute": (attributed, _set(attributed, "factor", 3.0)),
     "a decorator's attribute": (squared, _set(decorated, "factor", 3.0)),
+    "a private attribute": (lambda w: private(w).sum(), _set(private, "_factor", 3.0)),
+    "a buffer": (lambda w: buffered(w).sum(), lambda: _put(buffered.kept, 1, 3.0)()),
+    "an object of torch's": (lambda w: (affine(w) ** 2).sum(), _set(affine, "scale", 3.0)),
+    "within a function of torch's": (
+        lambda w: (each(w) ** 2).sum(),
+        lambda: scaling.__setitem__("by", 3.0),
+    ),
     "the environment": (
         lambda w: float(os.environ.get("DOWNSLOPE_TEST_FACTOR", 1)) * (w**2).sum(),
         lambda: os.environ.__setitem__("DOWNSLOPE_TEST_FACTOR", "3"),
@@ -223,3 +246,20 @@ def test_nothing_is_traced_again_where_nothing_changed(monkeypatch, build):
     monkeypatch.setattr("downslope.engines.fused.prepare.source_of", refuse)
     second = fused(problem, **ASKED)
     np.testing.assert_array_equal(first.loss, second.loss)
+
+
+UNUSUAL: dict[str, Callable[[], Tensor]] = {
+    "conjugate": lambda: torch.ones(3, dtype=torch.complex128).conj(),
+    "nested": lambda: torch.nested.nested_tensor([torch.ones(2)]),
+    "of shapes alone": lambda: torch.ones(3, device="meta"),
+    "short": lambda: torch.ones(3, dtype=torch.bfloat16),
+    "sparse": lambda: torch.eye(3, dtype=DOUBLE).to_sparse(),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_tensors_of_unusual_kinds_may_be_held(name):
+    held = UNUSUAL[name]()
+    problem = Problem.from_function(lambda w: (w**2).sum() * held.dim(), start=START)
+    assert_as_looped(problem, **ASKED)

@@ -20,11 +20,13 @@ two are one rounding only where the IR says ``llvm.fma``.
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache as once
+from pathlib import Path
 from typing import Any, Literal
 
 import llvmlite
@@ -146,8 +148,8 @@ def load(
     """The program that `make` writes: from memory, from disk, or compiled now.
 
     key: says all that the program depends on; the same key means the same program. The versions
-        of Downslope and LLVM, the processor, `passes`, `functions` and the names in `symbols` are
-        added to it here.
+        and files of Downslope, LLVM's version, the processor, `passes`, `functions` and the names
+        in `symbols` are added to it here.
     make: gives the IR, as text or an ``llvmlite.ir.Module``; called only if it must be compiled.
     functions: names of the functions that will be called.
     symbols: addresses of C functions that the program declares and calls.
@@ -180,11 +182,21 @@ def forget() -> None:
         _loaded.clear()
 
 
+@once
 def _identity() -> tuple[str, ...]:
     """What, beside the program, decides its machine code."""
     here = host()
     version = ".".join(map(str, llvm.llvm_version_info))
-    return llvmlite.__version__, version, here.triple, here.cpu, here.features
+    return llvmlite.__version__, version, here.triple, here.cpu, here.features, _writer()
+
+
+def _writer() -> str:
+    """The hash of the files that write programs: of a development version, too, no program is
+    taken that another one wrote."""
+    whole = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        whole.update(path.read_bytes())
+    return whole.hexdigest()
 
 
 def _read_or_compile(

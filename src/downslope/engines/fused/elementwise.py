@@ -47,10 +47,6 @@ def as_kind(emit: Emitter, operand: Any, kind: str) -> Array:
     return filled(operand.shape, [v.to(kind) for v in operand.flat])
 
 
-def _logical(number: Value) -> Value:
-    return number.to("i1")
-
-
 def _signbit(a: Value) -> Value:
     return a.bits().compare("lt", 0)
 

@@ -29,7 +29,6 @@ COUNTS = (
     "every_loss",  # whether the loss is wanted at all records, and not at the first and last alone
     "first_epoch",  # of the orders given
     "epochs",  # in the orders given
-    "repeats",  # updates between the schedule's steps
     "patience",
 )
 NUMBERS = ("divergence", "tolerance")

@@ -46,7 +46,7 @@ class Passes:
     def _memory(self) -> None:
         """Room for sums: variables where they are few, else in the thread's own memory."""
         spec, emit, kind, frame = self.spec, self.emit, self.spec.kind, self.frame
-        count = self.count_of_parameters = sum(map(prod, spec.parameters.shapes))
+        count = self.parameter_count = sum(map(prod, spec.parameters.shapes))
         scratch = at(
             emit, frame.address("scratch"), "i8", self.kernel.thread * frame["scratch_size"]
         )
@@ -119,11 +119,11 @@ class Passes:
         self._zero()
         self._pass(self.graphs.block, self.spec.block, rows, first, last, row, True)
         self.batch_loss = summed(self.total.get()) if self.uniform else self.total.get()
-        if self.spec.mean and not self.spec.single:
+        if self.spec.mean:
             self.count = (last - first).to(self.spec.kind)
             self.batch_loss = self.batch_loss / self.count
         if self.uniform:
-            for place in self.places(self.count_of_parameters):
+            for place in self.places(self.parameter_count):
                 self.reduced.set(place, summed(self.gradients.get(place)))
 
     def gradient(self, place: int | Value) -> Value:
@@ -149,7 +149,7 @@ class Passes:
     def _zero(self) -> None:
         zero = self.emit.number(0.0, self.spec.kind)
         self.total.set(zero)
-        for place in self.places(self.count_of_parameters):
+        for place in self.places(self.parameter_count):
             self.gradients.set(place, zero)
             if self.spec.deep:
                 self.deep_gradients.set(place, zero)
@@ -211,12 +211,12 @@ class Passes:
                 self._gather_part()
         self.total.set(whole.get())
         if gradients:
-            for place in self.places(self.count_of_parameters):
+            for place in self.places(self.parameter_count):
                 self.gradients.set(place, self.deep_gradients.get(place))
 
     def _gather_part(self) -> None:
         zero = self.emit.number(0.0, self.spec.kind)
-        for place in self.places(self.count_of_parameters):
+        for place in self.places(self.parameter_count):
             sum_ = self.deep_gradients.get(place) + self.gradients.get(place)
             self.deep_gradients.set(place, sum_)
             self.gradients.set(place, zero)

@@ -165,9 +165,12 @@ def _program(work: Work, across: str, material: Material) -> Program:
     )
     graphs = Graphs(source.train[block], source.train[1], source.evaluate, update)
     functions = [KERNEL, SCRATCH, *([ORDERS] if orders else [])]
-    code = compiling.load(
-        f"{spec!r}\n{graphs.text}", lambda: _written(spec, graphs), functions=functions
-    )
+    try:
+        code = compiling.load(
+            f"{spec!r}\n{graphs.text}", lambda: _written(spec, graphs), functions=functions
+        )
+    except RuntimeError as error:  # LLVM's
+        raise NotFusedError(f"LLVM does not take its program ({_short(error)})") from error
     return Program(spec, source.layout, source.constants, element_state, cell_state, code)
 
 
@@ -177,8 +180,11 @@ def _written(spec: Spec, graphs: Graphs) -> str:
     except UnknownOperationError as error:
         raise NotFusedError(f"{error} is not compiled") from error
     except Exception as error:  # a graph of a form that the interpreter was not made for
-        said = " ".join(str(error).split())[:150]
-        raise NotFusedError(f"its graph cannot be compiled ({said})") from error
+        raise NotFusedError(f"its graph cannot be compiled ({_short(error)})") from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:150]
 
 
 def switches_of(work: Work) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from downslope.engines.fused import loops
+from downslope.engines.fused.instructions import FLOATS
 from downslope.engines.fused.slots import held, settled
 from downslope.engines.fused.trace import UnknownOperationError
 from downslope.engines.fused.values import Array, Emitter, Sum, Value, added
@@ -28,6 +29,8 @@ def matrix(emit: Emitter, a: Array, b: Array) -> Array:
     """A (n, k) times b (k, m), each element summed in the order of k."""
     n, k = a.shape
     m = b.shape[1]
+    if any(v.kind not in FLOATS for v in (*a.flat, *b.flat)):
+        raise UnknownOperationError("a product of matrices of whole numbers")
     made = np.empty((n, m), dtype=object)
     if k <= LAZY:
         for i, j in np.ndindex(n, m):

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Hashable
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from collections.abc import Callable, Hashable, Iterable
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._ops import OpOverload, OpOverloadPacket
 
 from downslope.objective import Function
 from downslope.problem import Problem
@@ -51,8 +52,8 @@ class _UnknownError(Exception):
 def remembered(problem: Problem, more: tuple[Any, ...], make: Callable[[], Made]) -> Made:
     """What `make` gives, from memory if the problem's code, and `more`, is as it was then."""
     template = problem.template
+    seen: _Seen = {}
     try:
-        seen: _Seen = {}
         own = _module(template.model, seen, of_run=True)
         things = (template.loss, template.objective, *more, torch.get_default_dtype())
         key = (own, *(_state(thing, seen) for thing in things))
@@ -64,8 +65,8 @@ def remembered(problem: Problem, more: tuple[Any, ...], make: Callable[[], Made]
         made = make()
         while len(known) >= _MOST:
             del known[next(iter(known))]
-        known[key] = made
-    found: Made = known[key]
+        known[key] = made, seen  # alive, so that no other thing takes the place that names one
+    found: Made = known[key][0]
     return found
 
 
@@ -78,16 +79,18 @@ def _state(thing: Any, seen: _Seen) -> Hashable:
     if id(thing) in seen:
         return seen[id(thing)][0]
     if isinstance(thing, Tensor):
-        thing = thing.detach().cpu().numpy()
+        thing = _array(thing)
     if isinstance(thing, np.ndarray) and thing.size <= _LARGEST and thing.dtype.kind in "biuf":
         return thing.shape, str(thing.dtype), thing.tobytes()
     if isinstance(thing, list | tuple | dict | set | frozenset):
         seen[id(thing)] = (len(seen), thing)
         parts = sorted(thing.items(), key=repr) if isinstance(thing, dict) else thing
         return type(thing), tuple(_state(part, seen) for part in parts)
-    if _is_fixed(thing):
-        return id(thing)
     seen[id(thing)] = (len(seen), thing)
+    if _is_fixed(thing):
+        # As torch.func.vmap(f) is torch's, with the user's f inside.
+        cells = thing.__closure__ or () if isinstance(thing, FunctionType) else ()
+        return id(thing), *(_state(content, seen) for content in _contents(cells))
     if isinstance(thing, nn.Module):
         return _module(thing, seen)
     if isinstance(thing, functools.partial):
@@ -105,14 +108,35 @@ def _state(thing: Any, seen: _Seen) -> Hashable:
     raise _UnknownError(type(thing).__name__)
 
 
+def _array(tensor: Tensor) -> Any:
+    unlike = tensor.is_nested or tensor.is_quantized or tensor.is_conj() or tensor.is_neg()
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.layout == torch.strided
+    if unlike or not plain or tensor.device.type != "cpu":
+        raise _UnknownError("a tensor of an unusual kind")
+    return tensor.detach().numpy()
+
+
+def _contents(cells: Iterable[CellType]) -> list[Any]:
+    """What a function took from around it; None for a name that has no value yet."""
+    found = []
+    for cell in cells:
+        try:
+            found.append(cell.cell_contents)
+        except ValueError:
+            found.append(None)
+    return found
+
+
 def _is_fixed(thing: Any) -> bool:
     """Whether it belongs to Python, torch or numpy."""
+    if isinstance(thing, OpOverload | OpOverloadPacket | np.ufunc):
+        return True
     if isinstance(thing, ModuleType):
         name = thing.__name__
-    elif isinstance(thing, type | BuiltinFunctionType | FunctionType):
+    elif isinstance(thing, FunctionType):  # what it calls itself may be another's name
+        name = str(thing.__globals__.get("__name__"))
+    elif isinstance(thing, type | BuiltinFunctionType):
         name = getattr(thing, "__module__", None) or "builtins"
-    elif type(thing).__module__.split(".")[0] in ("torch", "numpy") and callable(thing):
-        return not isinstance(thing, nn.Module)  # operators and ufuncs
     else:
         return False
     package = name.split(".")[0]
@@ -125,11 +149,7 @@ def _is_fixed(thing: Any) -> bool:
 def _function(function: FunctionType, seen: _Seen) -> Hashable:
     code = function.__code__
     values = [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
-    for cell in function.__closure__ or ():
-        try:
-            values.append(cell.cell_contents)
-        except ValueError:  # a name that has no value yet
-            values.append(None)
+    values += _contents(function.__closure__ or ())
     names = set(code.co_names)
     waiting = [c for c in code.co_consts if hasattr(c, "co_names")]
     while waiting:  # functions within functions look up names, too
@@ -147,17 +167,26 @@ def _module(module: nn.Module, seen: _Seen, of_run: bool = False) -> Hashable:
     """Every submodule's attributes, and the code of its class where that is not torch's.
 
     Args:
-        of_run: the model of the runs: its parameters are inputs of a trace, whatever their values.
+        of_run: the model of the runs: its parameters, and buffers that are no whole numbers, are
+            inputs of a trace, whatever their values.
     """
-    parts: list[Hashable] = []
-    if not of_run:
-        parts += [_state(p, seen) for p in module.state_dict().values()]
+    inputs = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    given = set(map(id, inputs)) if of_run else set()
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    parts: list[Hashable] = [name for name, _ in tensors]
+    parts += [_state(t, seen) for _, t in tensors if id(t) not in given]
     for name, one in module.named_modules():
         hooks = (one._forward_hooks, one._forward_pre_hooks, one._backward_hooks)
         if any(hooks):
             raise _UnknownError("hooks")
         parts += [name, _state(type(one), seen)]
-        attributes = {n: v for n, v in vars(one).items() if not n.startswith("_")}
+        # Where the class is torch's own, so is what is private.
+        own = not _is_fixed(type(one))
+        attributes = {
+            n: v
+            for n, v in vars(one).items()
+            if n not in _OF_MODULES and (own or not n.startswith("_"))
+        }
         if isinstance(one, Function):
             parts.append(_state(one.function, seen))
             del attributes["function"]
@@ -171,5 +200,8 @@ def _class(kind: type, seen: _Seen) -> Hashable:
     said = [{n: v for n, v in vars(one).items() if n not in _OF_CLASSES} for one in own]
     return id(kind), *(_state(one, seen) for one in (type(kind), *said))
 
+
+_OF_MODULES = frozenset(vars(nn.Module()))
+"""Attributes of torch's own that every module has."""
 
 _OF_CLASSES = ("__module__", "__doc__", "__dict__", "__weakref__", "__annotations__")

@@ -102,11 +102,13 @@ class _Descent:
                 "first_record": int(np.searchsorted(self.work.record_at, first)),
             }
             self.values["next_tile"][0] = 0
-            frame = packed(self.values)
-            self._on_threads(
-                [partial(kernel, frame.ctypes.data, thread) for thread in range(self.threads)]
-            )
+            call = partial(self._call, kernel, packed(self.values))
+            self._on_threads([partial(call, thread) for thread in range(self.threads)])
         return self._put_together()
+
+    def _call(self, kernel: Callable[..., Any], frame: NDArray[Any], thread: int) -> None:
+        """One thread's share. It holds the frame, and with `self` all that the frame points to."""
+        kernel(frame.ctypes.data, thread)
 
     def _segments(self) -> Iterator[tuple[int, int]]:
         """Updates to be done in one call: all, or as many as there is room for their orders."""
@@ -164,16 +166,19 @@ class _Descent:
             finally:
                 event.set()
 
-        for call, event in zip(calls, ended, strict=True):
-            threading.Thread(target=ending, args=(call, event), daemon=True).start()
+        pairs = list(zip(calls, ended, strict=True))
+        threads = [threading.Thread(target=ending, args=pair, daemon=True) for pair in pairs]
         try:
+            for thread in threads:
+                thread.start()  # an interruption, or the system's refusal, may come out of this
             self._look_on(ended)
         except BaseException:
             self.values["stop"][0] = 1
-            while not all(event.is_set() for event in ended):
+            running = [e for e, t in zip(ended, threads, strict=True) if t.ident is not None]
+            while not all(event.is_set() for event in running):
                 # Not Thread.join, which an interruption makes believe that the thread has ended.
                 with suppress(KeyboardInterrupt):
-                    for event in ended:
+                    for event in running:
                         event.wait()
             raise
 
@@ -237,7 +242,6 @@ def _counts(work: Work, rows: int) -> dict[str, Any]:
         "records": len(work.record_at),
         "gap": int(gap),
         "every_loss": int("loss" in options.keep or judged),
-        "repeats": 1,
         "divergence": float("inf") if options.divergence is None else float(options.divergence),
         "tolerance": -1.0 if options.tolerance is None else float(options.tolerance),
         "patience": 2**62 if options.patience is None else options.patience,

@@ -159,14 +159,11 @@ class Update:
         spec, emit, kernel = self.spec, self.emit, self.kernel
         first = 2 + spec.element_state
         step = filled((), [emit.wrap((done + 1).to("f64").ir)])
-        row = done
-        if any(slot.moving for slot in spec.hyper):
-            row = Value(emit, "i64", True, emit.builder.sdiv(done.ir, self.frame["repeats"].ir))
         cell_state = [
             filled((1, 1), [kernel.cell_state.get(cell * spec.cell_state + place)])
             for place in range(spec.cell_state)
         ]
-        hyper = self._hyper(cell, moving=True, step=row)
+        hyper = self._hyper(cell, moving=True, step=done)
         inputs = [*[None] * first, *cell_state, *hyper, step]
         interpreter = Interpreter(self.graph, emit, inputs)
         interpreter.known.update(self.fixed[cell])
