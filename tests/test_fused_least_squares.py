@@ -91,6 +91,37 @@ def test_shapes(inputs, outputs, reduction):
         assert_replaced(problem, lr=[rate, 2 * rate], steps=100)
 
 
+def _semi_gradient(model, x, y):
+    return ((model(x) - (y + 0.9 * model(x.flip(1)).detach())) ** 2).mean()
+
+
+def _no_gradient(model, x, y):
+    with torch.no_grad():
+        known = model.bias * 0.5
+    return nn.functional.mse_loss(model(x) - known, y)
+
+
+def _changed_gradient(model, x, y):
+    made = model(x)
+    if made.requires_grad:
+        made.register_hook(lambda gradient: 0.1 * gradient)
+    return nn.functional.mse_loss(made, y)
+
+
+def _data_alone(model, x, y):
+    return nn.functional.mse_loss(nn.functional.linear(x, model.weight) + model.bias.data, y)
+
+
+@pytest.mark.parametrize(
+    "objective", [_semi_gradient, _no_gradient, _changed_gradient, _data_alone]
+)
+def test_a_gradient_that_is_not_that_of_the_loss(objective):
+    x = numbers(ROWS, 8)
+    problem = Problem.from_model(nn.Linear(8, 1, dtype=DOUBLE), x, noisy(x), objective=objective)
+    runs = assert_as_looped(problem, lr=[0.01, 0.1], steps=100)
+    assert not is_replaced(runs)
+
+
 @pytest.mark.parametrize("inputs", [55, 120])
 def test_a_large_factor_has_rows(inputs):
     x = numbers(9 * inputs, inputs)

@@ -1,4 +1,4 @@
-"""Whether a traced graph computes what the Python code computes that it was traced from.
+"""Whether a traced graph computes what it should.
 
 A trace sees torch's operations alone. What code reads off a tensor in another way (as a NumPy
 array, say) it takes for a constant. So a graph is tried with other numbers than those it was traced
@@ -27,6 +27,38 @@ def agrees(traced: Traced, function: Callable[..., Any], arguments: Sequence[Any
     # All gradients together: one of them may be zero but for rounding.
     gradients = [torch.cat([t.flatten() for t in (made[-1] * 0, *made[:-1])]) for made in both]
     return _near(*gradients) and _near(*(made[-1] for made in both))
+
+
+def is_derivative(traced: Traced, parameters: int, arguments: Sequence[Any]) -> bool:
+    """Whether the outputs before the last, a square function of the first inputs, are its
+    derivatives by these. It need not be so: something may be detached, a hook change gradients.
+
+    A square function's difference between two opposite points is exactly what the derivative in
+    between says, so nothing but rounding in float64 stands between the two.
+
+    Args:
+        parameters: how many inputs come first.
+        arguments: at which numbers; those that are floating-point are taken as float64.
+    """
+    inputs = [t.double() if t.is_floating_point() else t for t in tree_leaves(arguments)]
+    own, rest = inputs[:parameters], inputs[parameters:]
+    generator = torch.Generator().manual_seed(0)
+    gradients = [g.double() for g in _run(traced, inputs)[:-1]]
+    for _ in range(2):
+        ways = [_noise(p, generator) * (p.abs() + 0.1) for p in own]
+        ends = [
+            _run(traced, [*(p + side * w for p, w in zip(own, ways, strict=True)), *rest])[-1]
+            for side in (1, -1)
+        ]
+        slope = sum((g * w).sum() for g, w in zip(gradients, ways, strict=True))
+        both = ends[0].abs() + ends[1].abs()
+        if not (slope - (ends[0] - ends[1]) / 2).abs() <= 1e-10 * both:
+            return False
+    return True
+
+
+def _noise(like: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(like.shape, generator=generator, dtype=torch.float64)
 
 
 def moved(values: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:

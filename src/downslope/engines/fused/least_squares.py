@@ -29,6 +29,7 @@ from torch.linalg import solve_triangular
 
 from downslope.data import Rows, tensors
 from downslope.engines.fused.affine import NotSquaresError
+from downslope.engines.fused.agreement import is_derivative, moved
 from downslope.engines.fused.columns import stands_by_columns
 from downslope.engines.fused.cross_passes import Passes, Turn
 from downslope.engines.fused.cross_products import Form, form_of
@@ -70,6 +71,9 @@ _OPEN = 1e-3
 """Directions of the features, against the longest, at which their multiples are left open."""
 
 _SAMPLE, _TRIES = 1024, 6
+
+_TRIED = 4
+"""Times some rows' gradient is compared with the slope of their loss."""
 
 
 def material(work: Work, source: Source, most: int) -> Material | None:
@@ -147,7 +151,22 @@ def _prepared(
     if columns > _COLUMNS or _is_low(problem.train, columns):
         return None
     parameters = [_named(problem, name) for name in source.layout.shapes]
+    if not _follows_its_loss(problem, source, [*parameters, *constants]):
+        return None
     return form, factor_source(form.groups, source, [*parameters, *constants], most)
+
+
+def _follows_its_loss(problem: Problem, source: Source, values: Sequence[Tensor]) -> bool:
+    """Whether the rows' gradient is that of their loss, which is all that a factor knows."""
+    assert problem.train is not None
+    traced, count = source.train[source.block], len(source.layout.shapes)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(_TRIED):
+        places = torch.randint(len(problem.train), (source.block,), generator=generator)
+        data = tensors(problem.train[places])
+        if not is_derivative(traced, count, (moved(values, generator), data)):
+            return False
+    return True
 
 
 # -- the factor ------------------------------------------------------------------------------------
