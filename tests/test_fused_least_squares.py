@@ -109,7 +109,8 @@ def _changed_gradient(model, x, y):
 
 
 def _data_alone(model, x, y):
-    return nn.functional.mse_loss(nn.functional.linear(x, model.weight) + model.bias.data, y)
+    known = nn.functional.linear(x, model.weight) + model.bias.data
+    return nn.functional.mse_loss(known, y) + 0.1 * (model.bias**2).sum()
 
 
 @pytest.mark.parametrize(
