@@ -68,6 +68,8 @@ ORDER = [
     "engines.fused.compile",
     "engines.fused.coupling",
     "engines.fused.agreement",
+    "engines.fused.separable",
+    "engines.fused.sizes",
     "engines.fused.graphs",
     "engines.fused.affine",
     "engines.fused.columns",

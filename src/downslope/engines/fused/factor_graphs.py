@@ -18,7 +18,8 @@ from torch.nn.functional import pad
 
 from downslope.data import Rows
 from downslope.engines.fused.cross_products import Group
-from downslope.engines.fused.graphs import Source, block_of
+from downslope.engines.fused.graphs import Source
+from downslope.engines.fused.sizes import block_of
 from downslope.engines.fused.trace import Traced, trace
 
 _ONE_ROW = 3000

@@ -5,9 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, vjp
@@ -18,7 +16,8 @@ from downslope.engines.fused.calls import operation_name
 from downslope.engines.fused.coupling import NotFusedError as NotFusedError
 from downslope.engines.fused.coupling import is_mean
 from downslope.engines.fused.lower import OPERATIONS
-from downslope.engines.fused.products import LOOPED
+from downslope.engines.fused.separable import CoupledError, check_separable
+from downslope.engines.fused.sizes import LONGEST, block_of, length, operations
 from downslope.engines.fused.trace import Traced, trace
 from downslope.engines.layout import Layout
 from downslope.engines.program import in_words, model_buffers, used_parameters
@@ -26,13 +25,8 @@ from downslope.engines.work import Handwritten, handwritten_call
 from downslope.objective import MODEL_PREFIX, Function, Objective
 from downslope.problem import Problem
 
-LONGEST = 25_000
-"""Instructions for one sample, about, above which compiling would take longer than it saves."""
-
-_LONG = 15_000
-"""The same for samples that are worked on together."""
-
-_SHARE_OF_SUMS = 0.1
+_FEW = 3
+"""Samples in a pass that is looked at for what joins them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +53,7 @@ class Source:
 
     def operations(self, samples: int) -> int:
         """How many elementary operations a pass over so many samples takes."""
-        return _operations(self.train[samples])
+        return operations(self.train[samples])
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +95,10 @@ def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Sour
         block = block_of(train[1], layout, most) if problem.train is not None else 1
         if block > 1:
             train[block] = maker.trained(block)
+        for traced in train.values():
+            _check_operations(traced)
+        if problem.train is not None and not _is_torchs_own(problem.template):
+            maker.check_apart(train[block], block)
         same = _knows_no_mode(problem.template)
         if not same:
             evaluate = maker.evaluated(1)
@@ -111,24 +109,13 @@ def source_of(problem: Problem, gradient: Handwritten | None, most: int) -> Sour
         raise
     except Exception as error:  # torch raises many kinds here; all mean the same to a caller
         raise NotFusedError(f"the model cannot be traced ({in_words(error)})") from error
-    for traced in (*train.values(), evaluate):
-        _check_operations(traced)
+    _check_operations(evaluate)
     if length(train[1]) > LONGEST:
         raise NotFusedError(
             f"the model is too large to be compiled (about {length(train[1]):,} instructions a "
             f"sample, more than {LONGEST:,})"
         )
     return Source(layout, constants, mean, train, evaluate, block, same)
-
-
-def block_of(single: Traced, layout: Layout, most: int) -> int:
-    """How many samples to work on together.
-
-    Where much of the work goes into sums of gradients, a sum is loaded and stored once for
-    several samples; elsewhere a longer program would gain nothing.
-    """
-    sums = layout.size / max(_operations(single), 1)
-    return most if sums > _SHARE_OF_SUMS and most * length(single) <= _LONG else 1
 
 
 def _knows_no_mode(objective: Objective) -> bool:
@@ -156,6 +143,12 @@ def _fixed(problem: Problem) -> set[str]:
                 f"the buffer {name.removeprefix(MODEL_PREFIX)!r} depends on the seed"
             )
     return {name.removeprefix(MODEL_PREFIX) for name in whole}
+
+
+def _is_torchs_own(objective: Objective) -> bool:
+    """Whether a batch's loss is made of its samples' losses by torch's own code."""
+    own = _knows_no_mode(objective) and isinstance(objective.loss, nn.Module)
+    return own and not any(isinstance(part, Function) for part in objective.modules())
 
 
 class _Maker:
@@ -198,9 +191,28 @@ class _Maker:
 
         return self._traced(passed, samples)
 
-    def evaluated(self, samples: int) -> Traced:
-        """The loss alone, in evaluation mode."""
-        objective, count = self.problem.fresh(0).eval(), len(self.layout.shapes)
+    def check_apart(self, traced: Traced, samples: int) -> None:
+        """Whether the samples of a pass over several are apart.
+
+        Raises:
+            NotFusedError: if they are not.
+        """
+        loss_alone = self.gradient is None  # its derivative is apart if it is
+        if samples == 1:
+            samples = _FEW
+            traced = self.evaluated(_FEW, training=True) if loss_alone else self.trained(_FEW)
+        if loss_alone:
+            traced = traced.last_output()
+        try:
+            check_separable(traced, len(self.layout.shapes), len(self.constants), samples)
+        except CoupledError as error:
+            raise NotFusedError(
+                "the loss couples the samples of a batch: more is made of them than a mean or a sum"
+            ) from error
+
+    def evaluated(self, samples: int, training: bool = False) -> Traced:
+        """The loss alone, in evaluation mode or (`training`) as it is trained."""
+        objective, count = self.problem.fresh(0).train(training), len(self.layout.shapes)
 
         def passed(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
             # As where gradients are wanted: torch takes some losses apart in another way without.
@@ -266,47 +278,3 @@ _WITHOUT_MODE = (
     *(nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softmax),
     *(nn.Tanh, nn.Sigmoid, nn.LogSoftmax, nn.Hardtanh, nn.Hardswish, nn.Softsign, nn.Identity),
 )
-
-_DEAR = {
-    **dict.fromkeys(("exp", "expm1", "log", "log1p", "sigmoid", "tanh", "exp2", "log2"), 20),
-    **dict.fromkeys(("erf", "erfc", "sin", "cos", "tan", "pow", "atan", "asin", "acos"), 35),
-    **dict.fromkeys(("div", "sqrt", "rsqrt", "reciprocal"), 6),
-}
-
-
-def _operations(traced: Traced) -> int:
-    return sum(_size(node) for node in traced.graph.nodes)
-
-
-def length(traced: Traced) -> int:
-    """About how many instructions a graph becomes: large products are loops."""
-    return sum(_length(node) for node in traced.graph.nodes)
-
-
-def _length(node: Any) -> int:
-    if not _is_product(node):
-        return _size(node)
-    operand = node.args[0].meta["val"].numel()
-    return min(_size(node), LOOPED + 2 * (operand + node.meta["val"].numel() // 4))
-
-
-def _is_product(node: Any) -> bool:
-    return node.op == "call_function" and operation_name(node.target) == "aten.mm"
-
-
-def _size(node: Any) -> int:
-    """Elementary operations of a node: the numbers it makes, times what each takes."""
-    meta = node.meta.get("val")
-    if node.op != "call_function" or not isinstance(meta, Tensor):
-        return 0
-    name = operation_name(node.target).split(".")[1]
-    if name in ("mm", "bmm"):
-        return meta.numel() * int(node.args[0].meta["val"].shape[-1])
-    if name == "convolution":
-        return meta.numel() * int(np.prod(node.args[1].meta["val"].shape[1:]))
-    if name == "index" and all(i is not None and i.op == "get_attr" for i in node.args[1]):
-        return 0  # found when compiling
-    if name in ("gather", "scatter", "index", "index_put", "scatter_add"):
-        return meta.numel() * int(node.args[0].meta["val"].shape[0])
-    free = ("view", "broadcast", "transpose", "reshape", "collapse", "split", "expand", "squeeze")
-    return 0 if any(part in name for part in free) else meta.numel() * _DEAR.get(name, 1)
