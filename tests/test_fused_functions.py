@@ -66,6 +66,13 @@ SMOOTH = {
 KINKED = {
     "abs sign": lambda w: ((w - 2).abs() + w * (w - 1.5).sign() + w.relu()).sum(),
     "extremes": lambda w: torch.maximum(w, W - 0.5).sum() + torch.minimum(w, w**2).sum() + w.amax(),
+    "largest": lambda w: (
+        (w * W.flip(0)).max() ** 2 + w[:2].min() + (w**2).gather(0, w.argmax(0, True)).sum()
+    ),
+    "along": lambda w: (
+        (torch.outer(w, W).max(1).values ** 2).sum() + torch.outer(w, w).min(0)[0][1]
+    ),
+    "of itself": lambda w: ((w * 0.3 - w * 0.3).abs() + w**2).sum() + w[:0].sum(),
     "ties": lambda w: torch.maximum(w, W).sum() + w.clamp(min=2.0).sum() + w.amin(0),
     "clamp": lambda w: (w.clamp(1.5, 2.5) + w.clamp(min=W * 0.5) + w.clip(max=2)).sum(),
     "where": lambda w: torch.where(w > 2, w**2, w).sum() + torch.where(MASK, w, 0.0).sum(),
@@ -85,6 +92,8 @@ SHAPED = {
     "strides": lambda A: (A.T.as_strided((2, 2), (3, 1)) ** 3).sum() + (A**2).sum(),
     "strides of a part": lambda A: (A[1:].as_strided((2, 2), (3, 1)) ** 3).sum() + (A**2).sum(),
     "reshaped parts": lambda A: (A[1:].reshape(-1)[2:] ** 3).sum() + A[2].view(3, 1)[1].sum() ** 2,
+    "padded": lambda A: (torch.nn.functional.pad(A, (-1, 2, 1, -1), value=0.5) ** 3).sum(),
+    "extremes": lambda A: A.max(0, keepdim=True).values[0, 1] ** 3 + A.argmin(1).sum() * A.sum(),
     "windows": lambda A: (A.flip(0).unfold(0, 2, 1) ** 3).sum(),
     "indices": lambda A: A[[0, 1], [1, 2]].pow(3).sum() + A[:, PLACES[:2]].pow(3).sum(),
     "masks": lambda A: A[MASK].pow(3).sum() + A[torch.ones(3, dtype=torch.bool)].pow(3).sum(),
@@ -104,6 +113,7 @@ WHOLE = {
     "bytes": lambda w: 0.01 * (w**2 * BYTES).sum() + 0.01 * (w * ~BYTES).sum(),
     "converted": lambda w: 1e-4 * (w**2 * (w * 80).to(torch.uint8)).sum() + (w * w.int()).sum(),
     "powers": lambda w: (w**2 * PLACES**2).sum() + (w * PLACES.clamp(1, 1)).sum(),
+    "largest": lambda w: (w**2).sum() * PLACES.max() * (PLACES - 5).min(0).values,
     "counted": lambda w: (w**2).sum() * MASK.sum() + w.sum() * len(w),
 }
 IN_PLACE = {

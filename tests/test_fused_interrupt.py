@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -16,6 +17,7 @@ from torch import nn
 import downslope
 from downslope import InterruptedWarning, Problem
 from downslope.engines.fused import serve
+from downslope.errors import ProblemError
 from downslope.progress import Progress
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
@@ -132,3 +134,24 @@ def test_finished_chunks_are_kept_and_a_study_is_resumed(after, tmp_path, monkey
     for runs in (resumed, downslope.load(tmp_path, problem=problem)):
         for k in range(0, 2048, 17):
             assert_same_bits(whole, k, runs, k)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("can't start new thread")])
+def test_an_interruption_while_threads_are_started_waits_for_those_that_run(error, monkeypatch):
+    """What they write to must be there as long as they write."""
+    start, started = threading.Thread.start, []
+
+    def interrupted(self):
+        start(self)
+        if self.daemon and self is not threading.current_thread():
+            started.append(self)
+            raise error
+
+    X, y = table_rows(14, 3)
+    problem = Problem.from_model(nn.Linear(3, 1), X, y, loss=nn.MSELoss())
+    with monkeypatch.context() as patch, pytest.raises((KeyboardInterrupt, ProblemError)):
+        patch.setattr(threading.Thread, "start", interrupted)
+        fused(problem, lr=[1e-3] * 256, steps=10**7, every=10**6)
+    (thread,) = started
+    thread.join(1.0)
+    assert not thread.is_alive()

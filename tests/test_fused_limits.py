@@ -9,9 +9,10 @@ from beside import ALL_KEPT, assert_as_looped, assert_refused, assert_same_bits,
 from cases import DOUBLE, seeded, table_rows
 from torch import nn, optim
 
-from downslope import InputError, Problem
+from downslope import InputError, Problem, descend
 from downslope.engines.fused import run as fused_run
 from downslope.engines.fused import serve
+from downslope.errors import DownslopeError
 
 X, Y = table_rows(14, 3)
 
@@ -73,6 +74,42 @@ def test_numbers_that_are_none(bad):
     assert runs.diverged.all()
     assert_as_looped(line(), validation=(X_bad, Y), patience=2, **asked)
     assert_as_looped(line(), start={"bias": [bad]}, **asked)
+
+
+class Unused(nn.Module):
+    """A parameter that no loss depends on."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        self.rest = nn.Parameter(torch.tensor(value))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.line(x)
+
+
+def test_a_number_that_is_none_in_what_the_loss_does_not_use():
+    assert_as_looped(line(model=Unused(1.0).double()), lr=[0.01] * 5, steps=3)
+    problem = line(model=Unused(float("nan")).double())
+    assert_refused(problem, "does not use 'rest'")
+    problem = line(model=Unused(1.0).double())
+    assert_refused(problem, "does not use 'rest'", start={"rest": float("inf")})
+
+
+def test_indices_of_validation_rows_that_point_nowhere():
+    classes = torch.arange(14) % 3
+    problem = Problem.from_model(seeded(lambda: nn.Linear(3, 3)), X, classes, loss="cross_entropy")
+    fused(problem, lr=0.1, steps=3, validation=(X, classes))
+    for engine in ("fused", "auto"):
+        with pytest.raises(DownslopeError, match="Target 5 is out of bounds"):
+            descend(problem, "SGD", lr=0.1, steps=3, validation=(X, classes + 5), engine=engine)
+
+
+def test_products_of_whole_numbers_are_not_compiled():
+    places = torch.arange(9).reshape(3, 3)
+    problem = Problem.from_function(lambda w: (w @ (places @ places).double()).sum() + (w**2).sum(),
+                                    start=torch.ones(3, dtype=DOUBLE))  # fmt: skip
+    assert_refused(problem, "a product of matrices of whole numbers is not compiled")
 
 
 def test_the_smallest_numbers():

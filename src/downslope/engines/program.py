@@ -7,8 +7,10 @@ bookkeeping of function transforms, some ten times the work on small models, is 
 from __future__ import annotations
 
 import re
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value, vmap
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from downslope.data import Rows, tensors
 from downslope.engines.layout import Layout
@@ -162,6 +165,17 @@ class NotStackableError(Exception):
     """A program cannot be made for many runs; the message is the reason."""
 
 
+@contextmanager
+def tracing() -> Iterator[None]:
+    """Torch may trace one thing at a time; and attention as plain products, which have a batched
+    form, and whose gradient can be taken apart."""
+    with _tracing, sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+_tracing = threading.RLock()
+
+
 def trace(program: Traced, arguments: Sequence[Tensor]) -> GraphModule:
     """`program` as a plain graph of ATen calls, for arguments of these shapes.
 
@@ -171,7 +185,8 @@ def trace(program: Traced, arguments: Sequence[Tensor]) -> GraphModule:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            graph: GraphModule = make_fx(program)(*arguments)
+            with tracing():
+                graph: GraphModule = make_fx(program)(*arguments)
         except Exception as error:  # torch raises many kinds here; all mean the same to a caller
             raise NotStackableError(in_words(error)) from error
     for warning in caught:

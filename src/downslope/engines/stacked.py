@@ -16,7 +16,7 @@ from torch import Tensor
 
 from downslope.data import Rows
 from downslope.engines.layout import Hyper, needs_loss, read_sequences
-from downslope.engines.program import NotStackableError, Programs
+from downslope.engines.program import NotStackableError, Programs, used_parameters
 from downslope.engines.starts import stacked_starts
 from downslope.engines.work import Outcome, Recorder, Tick, Work
 from downslope.optimizers import RULES, why_looped
@@ -43,6 +43,8 @@ def why_not_together(work: Work) -> str | None:
         return "the DataLoader draws its batches in a way of its own"
     if problem.random:
         return "the model draws random numbers in training"
+    if (name := _lost(work)) is not None:
+        return f"the loss does not use {name!r}, which is not finite"
     if problem.keeps_state:
         return "the model keeps state of its own from one pass to the next"
     if needs_loss(work):
@@ -51,6 +53,17 @@ def why_not_together(work: Work) -> str | None:
         momentum = read_sequences(work, [0]).get("momentum")
         if momentum is not None and not momentum.all():
             return "the schedule brings the momentum to 0, where torch.optim leaves its state alone"
+    return None
+
+
+def _lost(work: Work) -> str | None:
+    """A parameter that makes every run a diverged one (a run holds it), and no loss shows it."""
+    named = dict(work.problem.template.model.named_parameters())
+    for values in ({}, *(start or {} for start in work.starts)):
+        for name in work.problem.names:
+            finite = bool(values.get(name, named[name]).isfinite().all())
+            if not finite and name not in used_parameters(work.problem):
+                return name
     return None
 
 

@@ -182,7 +182,6 @@ def forget() -> None:
         _loaded.clear()
 
 
-@once
 def _identity() -> tuple[str, ...]:
     """What, beside the program, decides its machine code."""
     here = host()
@@ -190,6 +189,7 @@ def _identity() -> tuple[str, ...]:
     return llvmlite.__version__, version, here.triple, here.cpu, here.features, _writer()
 
 
+@once
 def _writer() -> str:
     """The hash of the files that write programs: of a development version, too, no program is
     taken that another one wrote."""

@@ -222,20 +222,31 @@ class _Maker:
             value = vjp(loss, *values[:count])[0]
             return [value]
 
-        return self._traced(passed, samples)
+        def plain(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
+            return [self._total(objective, values, data)]
 
-    def _traced(self, passed: Callable[..., list[Tensor]], samples: int) -> Traced:
-        """The trace of a pass over so many samples, tried with other numbers and other rows."""
+        return self._traced(passed, samples, passed if training else plain)
+
+    def _traced(
+        self,
+        passed: Callable[..., list[Tensor]],
+        samples: int,
+        wanted: Callable[..., list[Tensor]] | None = None,
+    ) -> Traced:
+        """The trace of a pass over so many samples, tried with other numbers and other rows: it
+        must give what `wanted` gives."""
+        wanted = wanted or passed
         generator = torch.Generator().manual_seed(samples)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a batch of one sample is not the user's doing
             traced = trace(passed, (self.values, self._rows(samples)))
             for first in (1, -samples):
                 values = moved(self.values, generator)
-                if not agrees(traced, passed, (values, self._rows(samples, first))):
+                if not agrees(traced, wanted, (values, self._rows(samples, first))):
                     raise NotFusedError(
-                        "what torch traces of it gives other numbers than its Python code, which "
-                        "may read tensors in ways that torch does not see"
+                        "what torch traces of it gives other numbers than its Python code: that "
+                        "may read tensors in ways that torch does not see, or torch takes an "
+                        "operation apart into others than those that it computes"
                     )
         return traced
 

@@ -100,9 +100,23 @@ def _material(work: Work) -> Material:
         for name, value in (start or {}).items():
             if not value.is_floating_point():
                 raise NotFusedError(f"a start gives the buffer {name!r} of whole numbers")
+    _check_rows(problem)
     source = remembered(problem, (gradient,), lambda: source_of(problem, gradient, BLOCK))
     replaced = least_squares.material(work, source, BLOCK)
     return replaced or Material(source, problem.train, problem.validation)
+
+
+def _check_rows(problem: Problem) -> None:
+    """Validation rows of whole numbers may be indices, which a program does not look at."""
+    rows = problem.validation
+    if rows is None or all(t.is_floating_point() for t in tensors(rows)):
+        return
+    objective = problem.fresh(0).eval()
+    try:
+        with torch.no_grad():
+            objective(*(t.clone() for t in tensors(rows)))
+    except Exception as error:  # another engine will say what it is
+        raise NotFusedError(f"its validation rows fail ({_short(error)})") from error
 
 
 @uncollected()

@@ -13,7 +13,8 @@ from downslope.engines.fused import vector_math as vm
 from downslope.engines.fused.calls import Call, filled
 from downslope.engines.fused.elementwise import Each, as_kind
 from downslope.engines.fused.instructions import FLOATS
-from downslope.engines.fused.values import Array, Sum, Value
+from downslope.engines.fused.slots import held
+from downslope.engines.fused.values import Array, Sum, Value, where
 
 
 def _reduced(a: Array, dims: Any, shape: Sequence[int]) -> tuple[Array, tuple[int, ...]]:
@@ -25,10 +26,11 @@ def _reduced(a: Array, dims: Any, shape: Sequence[int]) -> tuple[Array, tuple[in
     return moved.reshape(int(np.prod(rest)), -1), rest
 
 
-def _reduce(function: Callable[[list[Value]], Value]) -> Callable[..., Array]:
+def _reduce(function: Callable[[list[Value]], Value], empty: int = 0) -> Callable[..., Array]:
     def apply(call: Call, a: Array, dims: Any = None, *_: Any, **__: Any) -> Array:
         rows, _rest = _reduced(as_kind(call.emit, a, call.kind), dims, a.shape)
-        return filled(call.shape, [function(list(row)) for row in rows])
+        made = [function(list(row)) if len(row) else call.number(empty) for row in rows]
+        return filled(call.shape, made)
 
     return apply
 
@@ -55,6 +57,32 @@ def _fold(function: Each) -> Callable[[list[Value]], Value]:
     return fold
 
 
+def _extreme(how: str) -> Callable[..., tuple[Array, Array]]:
+    """The largest (smallest) along a dimension, or of all, and its first place; NaN is both."""
+
+    def found(
+        call: Call, a: Array, dim: int | None = None, keepdim: bool = False
+    ) -> tuple[Array, Array]:
+        rows, rest = _reduced(a, None if dim is None else [dim], a.shape)
+        best, places = [], []
+        for row in rows:
+            value, place = held(row[0]), call.emit.number(0, "i64")
+            for k, other in enumerate(map(held, row[1:]), 1):
+                ahead = other.compare(how, value)
+                if value.kind in FLOATS:
+                    ahead = ahead | other.compare("ne", other) & value.compare("eq", value)
+                value = where(ahead, other, value)
+                place = where(ahead, call.emit.number(k, "i64"), place)
+            best.append(value)
+            places.append(place)
+        if keepdim:
+            along = range(a.ndim) if dim is None else [dim % a.ndim]
+            rest = tuple(1 if d in along else length for d, length in enumerate(a.shape))
+        return filled(rest, best), filled(rest, places)
+
+    return found
+
+
 def _variance(call: Call, a: Array, dims: Any, correction: float | None = 1.0, **_: Any) -> Array:
     rows, _rest = _reduced(a, dims, a.shape)
     count = rows.shape[1]
@@ -69,6 +97,12 @@ def _variance(call: Call, a: Array, dims: Any, correction: float | None = 1.0, *
 
 OTHERS: dict[str, Callable[..., Any]] = {
     "amax": _reduce(_fold(vm.maximum)),
+    "argmax": lambda call, a, *how: _extreme("gt")(call, a, *how)[1],
+    "argmin": lambda call, a, *how: _extreme("lt")(call, a, *how)[1],
+    "max": lambda call, a: _extreme("gt")(call, a)[0],
+    "max.dim": _extreme("gt"),
+    "min": lambda call, a: _extreme("lt")(call, a)[0],
+    "min.dim": _extreme("lt"),
     "amin": _reduce(_fold(vm.minimum)),
     "any": _reduce(_fold(operator.or_)),
     "bmm": lambda call, a, b: np.stack(
@@ -80,7 +114,7 @@ OTHERS: dict[str, Callable[..., Any]] = {
     "index.Tensor": indexing.index,
     "index_put": indexing.index_put,
     "mm": lambda call, a, b: products.matrix(call.emit, a, b),
-    "prod": _reduce(_fold(operator.mul)),
+    "prod": _reduce(_fold(operator.mul), empty=1),
     "scatter.src": indexing.scatter,
     "scatter.value": indexing.scatter,
     "scatter_add": lambda call, a, dim, index, source: indexing.scatter(

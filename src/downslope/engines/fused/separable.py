@@ -150,6 +150,13 @@ def _reduced(call: _Call, a: Bits, dims: Any = None, *_: Any, **__: Any) -> Bits
     return call.joined(_gathered(a, dims).reshape(call.shape), np.True_)
 
 
+def _extreme(call: _Call, a: Bits, dim: int | None = None, keepdim: bool = False) -> Any:
+    made = _gathered(a, None if dim is None else [dim], keep=keepdim)
+    call.shape = made.shape
+    made = call.joined(made, np.True_)
+    return made if dim is None or isinstance(call.node.meta["val"], torch.Tensor) else (made, made)
+
+
 def _matrix(call: _Call, a: Bits, b: Bits) -> Bits:
     left, right = a[..., :, :, None], b[..., None, :, :]
     both = np.bitwise_or.reduce(left | right, axis=-2)
@@ -176,13 +183,18 @@ def _gather(call: _Call, a: Bits, dim: int, index: Bits, **_: Any) -> Bits:
 
 def _index(call: _Call, a: Bits, indices: Sequence[Any]) -> Bits:
     axes = [axis for axis, one in enumerate(indices) if one is not None]
-    if len(axes) > 1:
-        return call.joined(_union(*map(_gathered, (a, *(indices[x] for x in axes)))), np.True_)
-    index = indices[axes[0]]
-    line, before = _gathered(a, axes), a.shape[: axes[0]]
-    after = a.shape[axes[0] + 1 :]
-    line = line.reshape(*before, *[1] * index.ndim, *after)
-    return call.joined(line | index.reshape(*index.shape, *[1] * len(after)), np.True_)
+    given = [indices[axis] for axis in axes]
+    kinds = [call.node.args[1][axis].meta["val"].dtype for axis in axes]  # type: ignore[index, union-attr]
+    conditions = any(kind in (torch.bool, torch.uint8) for kind in kinds)
+    if axes != list(range(axes[0], axes[-1] + 1)) or (conditions and len(axes) > 1):
+        return call.joined(_union(*map(_gathered, (a, *given))), np.True_)
+    index = _gathered(given[0]) if conditions else _union(*given)
+    first, count = axes[0], given[0].ndim if conditions else len(axes)
+    after = a.shape[first + count :]
+    inner = call.shape[first : len(call.shape) - len(after)]
+    line = _gathered(a, range(first, first + count))
+    line = line.reshape((*a.shape[:first], *[1] * len(inner), *after))
+    return call.joined(line | index.reshape((*index.shape, *[1] * len(after))), np.True_)
 
 
 _RULES: dict[str, Callable[..., Any]] = {
@@ -200,6 +212,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "bmm": _matrix,
     "convolution": _convolution,
     **dict.fromkeys(("amax", "amin", "any", "prod", "var"), _reduced),
+    **dict.fromkeys(("argmax", "argmin", "max", "min"), _extreme),
     "gather": _gather,
     "index": _index,
     "getitem": lambda call, made, place: made[place],

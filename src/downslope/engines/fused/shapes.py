@@ -150,7 +150,12 @@ def _pad(call: Call, a: Array, padding: Sequence[int], value: float = 0.0) -> Ar
     pairs = [(0, 0)] * (a.ndim - len(padding) // 2)
     pairs += list(zip(padding[::2], padding[1::2], strict=True))[::-1]
     fill: Any = call.number(value or 0.0)
-    return np.pad(a, pairs, constant_values=fill)
+    kept = tuple(
+        slice(max(-before, 0), length - max(-after, 0))
+        for length, (before, after) in zip(a.shape, pairs, strict=True)
+    )
+    wider = [(max(before, 0), max(after, 0)) for before, after in pairs]
+    return np.pad(a[kept], wider, constant_values=fill)
 
 
 SHAPES: dict[str, Callable[..., Any]] = {

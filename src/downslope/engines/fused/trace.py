@@ -18,6 +18,8 @@ from torch.func import functionalize
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from downslope.engines.program import tracing
+
 
 class UnknownOperationError(Exception):
     """The graph holds an operation that is not known here; the message names it."""
@@ -88,7 +90,8 @@ def _taken_apart(function: Callable[..., Any], arguments: Sequence[Any]) -> Grap
 def _made(
     function: Callable[..., Any], arguments: Sequence[Any], decompositions: dict[Any, Any]
 ) -> GraphModule:
-    made: GraphModule = make_fx(function, decomposition_table=decompositions)(*arguments)
+    with tracing():
+        made: GraphModule = make_fx(function, decomposition_table=decompositions)(*arguments)
     return made
 
 
@@ -107,6 +110,7 @@ def _in_aten(module: GraphModule) -> GraphModule:
 
 
 _KEPT = (
+    "constant_pad_nd",
     "diagonal",
     "diagonal_backward",
     "diagonal_scatter",
@@ -125,7 +129,20 @@ def _decompositions() -> Any:
 
     names = {name if "." in name else f"{name}.default" for name in _KEPT}
     table = {of: way for of, way in decomposition_table.items() if f"{of}"[5:] not in names}
-    return {**table, torch.ops.aten._trilinear.default: _trilinear}
+    own = torch.ops.aten
+    return {
+        **table,
+        own._trilinear.default: _trilinear,
+        own.hardsigmoid_backward.default: _hardsigmoid_backward,
+    }
+
+
+_SIXTH = float(torch.tensor(1 / 6))
+"""What torch multiplies the gradient of hardsigmoid by, in every precision."""
+
+
+def _hardsigmoid_backward(gradient: Tensor, x: Tensor) -> Tensor:
+    return torch.where((x > -3) & (x < 3), gradient * _SIXTH, torch.zeros_like(gradient))
 
 
 def _trilinear(

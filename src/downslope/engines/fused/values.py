@@ -189,9 +189,11 @@ class Value:
             return a._binary("sub", b)
         if b.constant == 0:
             return a
-        if isinstance(b, Sum) and not b.is_square:
+        if isinstance(b, Sum) and not b.is_square and a is not b:  # x - x is 0
             return added(a, (-b).terms)
-        return added(-b, a.terms) if isinstance(a, Sum) else a._binary("fsub", b)
+        if isinstance(a, Sum) and a is not b:
+            return added(-b, a.terms)
+        return a._binary("fsub", b)
 
     def __mul__(self, other: Number) -> Value:
         a, b = self._pair(other)
