@@ -78,6 +78,7 @@ ORDER = [
     "engines.fused.factor_graphs",
     "engines.fused.remembered",
     "engines.fused.least_squares",
+    "engines.fused.rule_graphs",
     "engines.fused.prepare",
     "engines.fused.tiles",
     "engines.fused.run",

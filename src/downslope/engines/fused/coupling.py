@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from downslope.data import Rows, tensors
+from downslope.engines.fused.trace import NotFusedError
 from downslope.engines.work import Handwritten, handwritten_call
 from downslope.objective import MODEL_PREFIX, Objective
 from downslope.problem import Problem
@@ -37,10 +38,6 @@ _COLUMNS = 4
 
 _NUMBERS = 2**22
 """Numbers of a set of rows at most."""
-
-
-class NotFusedError(Exception):
-    """There can be no compiled program; the message is the reason."""
 
 
 def is_mean(problem: Problem, gradient: Handwritten | None, names: tuple[str, ...]) -> bool:

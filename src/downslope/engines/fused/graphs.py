@@ -13,12 +13,11 @@ from torch.func import functional_call, grad_and_value, vjp
 from downslope.data import Rows, tensors
 from downslope.engines.fused.agreement import agrees, moved
 from downslope.engines.fused.calls import operation_name
-from downslope.engines.fused.coupling import NotFusedError as NotFusedError
 from downslope.engines.fused.coupling import is_mean
 from downslope.engines.fused.lower import OPERATIONS
 from downslope.engines.fused.separable import CoupledError, check_separable
 from downslope.engines.fused.sizes import LONGEST, block_of, length, operations
-from downslope.engines.fused.trace import Traced, trace
+from downslope.engines.fused.trace import NotFusedError, Traced, trace
 from downslope.engines.layout import Layout
 from downslope.engines.program import in_words, model_buffers, used_parameters
 from downslope.engines.work import Handwritten, handwritten_call

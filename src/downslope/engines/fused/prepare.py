@@ -1,28 +1,23 @@
-"""From work to a compiled program: what is traced, and how it is laid out."""
+"""From work to a compiled program: what is traced, and how the program lays it out."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 
 from downslope.data import tensors
 from downslope.engines.fused import compile as compiling
 from downslope.engines.fused import least_squares
 from downslope.engines.fused.calls import KIND_OF
-from downslope.engines.fused.graphs import (
-    Material,
-    NotFusedError,
-    source_of,
-)
+from downslope.engines.fused.graphs import Material, source_of
 from downslope.engines.fused.kernel import KERNEL, ORDERS, SCRATCH, written
 from downslope.engines.fused.remembered import remembered
+from downslope.engines.fused.rule_graphs import Rule, rule_of
 from downslope.engines.fused.spec import Graphs, HyperSlot, Spec, Tensors
-from downslope.engines.fused.trace import Traced, UnknownOperationError, trace
+from downslope.engines.fused.trace import NotFusedError, UnknownOperationError
 from downslope.engines.layout import Layout, cells, read_sequences
 from downslope.engines.work import Work
 from downslope.garbage import uncollected
@@ -46,20 +41,8 @@ class Program:
     spec: Spec
     layout: Layout
     constants: tuple[str, ...]
-    element_state: tuple[str, ...]
-    cell_state: tuple[str, ...]
+    rule: Rule
     code: compiling.Code = field(repr=False)
-
-
-@dataclass(frozen=True)
-class _RuleKey:
-    """What the graph of an update rule depends on."""
-
-    optimizer: type[optim.Optimizer]
-    switches: tuple[tuple[str, Any], ...]
-    hyper: tuple[tuple[str, int, bool], ...]  # name, numbers, absent
-    dtype: torch.dtype
-    default_dtype: torch.dtype  # in which some optimizers keep state
 
 
 def program_of(work: Work, across: str) -> Program:
@@ -124,16 +107,9 @@ def _program(work: Work, across: str, material: Material) -> Program:
     problem, group, source = work.problem, work.group, material.source
     kind = KIND_OF[problem.dtype]
     slots = _slots(work)
-    key = _RuleKey(
-        group.optimizer,
-        tuple(sorted(switches_of(work).items())),
-        tuple((s.name, s.numbers, s.absent) for s in slots),
-        problem.dtype,
-        torch.get_default_dtype(),
-    )
-    update, element_state, cell_state = _rule(key)
+    rule = rule_of(work, slots)
     count = source.layout.size
-    numbers = count * (2 + len(element_state))
+    numbers = count * (2 + len(rule.element_state))
     count_rows = 0 if material.train is None else len(material.train)
     batch = count_rows if work.full else (group.batch_size or 1)
     no_sum = across == "runs" and (material.train is None or batch == 1)
@@ -159,8 +135,8 @@ def _program(work: Work, across: str, material: Material) -> Program:
         ),
         cells=tuple(parts.of[n] for n in source.layout.shapes),
         hyper=slots,
-        cell_state=len(cell_state),
-        element_state=len(element_state),
+        cell_state=len(rule.cell_state),
+        element_state=len(rule.element_state),
         full=work.full and source.same,
         ragged=_is_ragged(work, material, batch, block * (lanes if across == "samples" else 1)),
         mean=source.mean,
@@ -177,7 +153,7 @@ def _program(work: Work, across: str, material: Material) -> Program:
         keeps_path="parameters" in keep,
         judges=work.options.tolerance is not None or work.options.patience is not None,
     )
-    graphs = Graphs(source.train[block], source.train[1], source.evaluate, update)
+    graphs = Graphs(source.train[block], source.train[1], source.evaluate, rule.graph)
     functions = [KERNEL, SCRATCH, *([ORDERS] if orders else [])]
     try:
         code = compiling.load(
@@ -185,7 +161,7 @@ def _program(work: Work, across: str, material: Material) -> Program:
         )
     except RuntimeError as error:  # LLVM's
         raise NotFusedError(f"LLVM does not take its program ({_short(error)})") from error
-    return Program(spec, source.layout, source.constants, element_state, cell_state, code)
+    return Program(spec, source.layout, source.constants, rule, code)
 
 
 def _written(spec: Spec, graphs: Graphs) -> str:
@@ -199,14 +175,6 @@ def _written(spec: Spec, graphs: Graphs) -> str:
 
 def _short(error: Exception) -> str:
     return " ".join(str(error).split())[:150]
-
-
-def switches_of(work: Work) -> dict[str, Any]:
-    """The keywords of the optimizer's rule."""
-    rule = RULES[work.group.optimizer]
-    taken = rule.update.__kwdefaults__ or {}
-    given = {**work.group.switches, **rule.switches}
-    return {name: value for name, value in given.items() if name in taken}
 
 
 def _lanes(kind: str, vectors: int) -> int:
@@ -289,46 +257,3 @@ def orders_needed(work: Work, width: int) -> int:
             if filled <= 1.3 * counts.sum() or filled <= counts.sum() + width:
                 return orders
     return width
-
-
-@lru_cache(maxsize=256)
-def _rule(key: _RuleKey) -> tuple[Traced, tuple[str, ...], tuple[str, ...]]:
-    """The update of one number as a graph; the names of its state that go with a parameter, and
-    of those that go with hyperparameters alone.
-
-    Its inputs are parameter, gradient, both kinds of state, hyperparameters and step.
-    """
-    rule, switches = RULES[key.optimizer], dict(key.switches)
-
-    def hyper_of(numbers: list[Tensor]) -> dict[str, Any]:
-        given = iter(numbers)
-        return {
-            name: None
-            if absent
-            else (tuple(next(given) for _ in range(many)) if many else next(given))
-            for name, many, absent in key.hyper
-        }
-
-    count = sum(max(many, 1) for _, many, absent in key.hyper if not absent)
-    numbers = [torch.full((1, 1), 0.5, dtype=torch.float64) for _ in range(count)]
-    wide = rule.first_state(torch.zeros(1, 2, dtype=key.dtype), hyper_of(numbers), switches)
-    of_elements = tuple(name for name, value in wide.items() if value.shape == (1, 2))
-    of_cells = tuple(name for name in wide if name not in of_elements)
-    parameter = torch.zeros(1, 1, dtype=key.dtype)
-    first = rule.first_state(parameter, hyper_of(numbers), switches)
-    states = [first[name].clone() for name in (*of_elements, *of_cells)]
-
-    def update(
-        parameter: Tensor,
-        gradient: Tensor,
-        states: list[Tensor],
-        numbers: list[Tensor],
-        step: Tensor,
-    ) -> list[Tensor]:
-        named = dict(zip((*of_elements, *of_cells), states, strict=True))
-        made, after = rule.update(parameter, gradient, named, hyper_of(numbers), step, **switches)
-        return [made, *(after[name] for name in (*of_elements, *of_cells))]
-
-    step = torch.tensor(1.0, dtype=torch.float64)
-    traced = trace(update, (parameter, parameter.clone(), states, numbers, step))
-    return traced, of_elements, of_cells

@@ -7,13 +7,13 @@ from math import prod
 import torch
 
 from downslope.data import tensors
-from downslope.engines.fused.graphs import NotFusedError
 from downslope.engines.fused.prepare import material_of, program_of
+from downslope.engines.fused.trace import NotFusedError
 from downslope.engines.stacked import why_not_together
 from downslope.engines.work import Work
 from downslope.errors import EngineError
 
-FEW_RUNS = 4
+SAMPLES_ACROSS = 4
 """Up to so many runs, samples lie across the vector, if an update has enough of them."""
 
 _MANY_SAMPLES = 16
@@ -30,7 +30,7 @@ _BYTES = 2**29
 
 def layout_for(work: Work) -> str:
     """What lies across a vector: "runs" or "samples"."""
-    if len(work) > FEW_RUNS or _unfit(work) is not None:
+    if len(work) > SAMPLES_ACROSS or _unfit(work) is not None:
         return "runs"
     batch = _rows(work) if work.full else (work.group.batch_size or 1)
     return "samples" if batch >= _MANY_SAMPLES else "runs"

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.data import Rows, tensors
-from downslope.engines.fused.prepare import Program, switches_of
+from downslope.engines.fused.prepare import Program
+from downslope.engines.fused.rule_graphs import switches_of
 from downslope.engines.fused.verdicts import FIRST_BAD, JUDGED, STEPS_DONE, WHOLE
 from downslope.engines.layout import Hyper
 from downslope.engines.work import Work
@@ -122,7 +123,7 @@ def state_arrays(
     dtype = np.float32 if spec.kind == "f32" else np.float64
     flat = _rows([starts[n] for n in program.layout.shapes])
     state = _first_state(program, work, hyper, flat)
-    numbers = [flat, flat, *(state[name] for name in program.element_state)]
+    numbers = [flat, flat, *(state[name] for name in program.rule.element_state)]
     constants = [_rows([starts[name]]) for name in program.constants]
     made = {
         "numbers": _side_by_side(tiles, numbers, flat.shape[1], dtype),
@@ -167,7 +168,7 @@ def _side_by_side(tiles: Tiling, parts: Sequence[Numbers], least: int, dtype: An
 def _first_state(program: Program, work: Work, hyper: Hyper, flat: Numbers) -> dict[str, Numbers]:
     """The optimizer's state before the first update, (runs or 1, numbers or 1) by name."""
     rule = RULES[work.group.optimizer]
-    names = (*program.element_state, *program.cell_state)
+    names = (*program.rule.element_state, *program.rule.cell_state)
     present = {slot.name: None if slot.absent else True for slot in program.spec.hyper}
     zeros = rule.zeros(present, switches_of(work))
     if not work.updates or set(names) <= set(zeros):
@@ -182,7 +183,7 @@ def _of_cells(program: Program, state: Mapping[str, Numbers]) -> list[Numbers]:
     made = []
     for cell in range(max(program.spec.cells, default=-1) + 1):
         first = int(ends[program.spec.cells.index(cell)])
-        for name in program.cell_state:
+        for name in program.rule.cell_state:
             place = first if state[name].shape[1] > 1 else 0
             made.append(state[name][:, place : place + 1])
     return made

@@ -25,6 +25,10 @@ class UnknownOperationError(Exception):
     """The graph holds an operation that is not known here; the message names it."""
 
 
+class NotFusedError(Exception):
+    """There can be no compiled program; the message is the reason."""
+
+
 @dataclass(frozen=True, eq=False)
 class Traced:
     """A graph of elementary operations.
