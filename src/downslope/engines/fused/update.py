@@ -93,15 +93,17 @@ class Update:
         scale = self._scale(done)
         if spec.keeps_batch_loss:
             kernel.verdicts.write_update("batch_loss", kernel.passes.batch_loss, done)
-        self.finite = [Variable(emit, spec.kind, kernel.uniform) for _ in range(_CHAINS)]
-        for variable in self.finite:
+        few = kernel.parameter_count < TOGETHER
+        self.chains = [
+            Variable(emit, spec.kind, kernel.uniform) for _ in range(0 if few else _CHAINS)
+        ]
+        for variable in self.chains:
             variable.set(emit.number(0.0, spec.kind))
+        self.lost: list[Value] = []
         for cell in range(self.cells):
             self._cell(cell, done, scale)
-        total = self.finite[0].get()
-        for variable in self.finite[1:]:
-            total = total + variable.get()
-        kernel.verdicts.judge_update(kernel.passes.batch_loss, total.compare("eq", 0.0), done)
+        lost = self.lost + [variable.get() for variable in self.chains]
+        kernel.verdicts.judge_update(kernel.passes.batch_loss, lost, done)
 
     def _scale(self, done: Value) -> Value | None:
         """What the summed gradient is multiplied by: to a mean, and to the longest allowed."""
@@ -197,8 +199,13 @@ class Update:
             value = where(alive, new.flat[k], old[k])
             kernel.before.set(place, old[k])
             kernel.parameters.set(place, value)
-            chain = self.finite[k % _CHAINS]
-            chain.set(chain.get() + value * 0.0)
+            # 0, or NaN where it is not finite. Units that multiply have the most to do in an update
+            # of few numbers.
+            if self.chains:
+                chain = self.chains[k % _CHAINS]
+                chain.set(chain.get() + value * 0.0)
+            else:
+                self.lost.append(value - value)
             for bank, row in zip(kernel.state, after, strict=True):
                 bank.set(place, row.flat[k])
 

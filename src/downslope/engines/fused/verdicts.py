@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf, nan
 from typing import TYPE_CHECKING
 
@@ -169,9 +170,16 @@ class Verdicts:
         for place in kernel.passes.places(count):
             path.set(place, where(going, kernel.parameters.get(place), emit.number(nan, spec.kind)))
 
-    def judge_update(self, loss: Value, finite: Value, done: Value) -> None:
-        """The batch's loss and the new parameters of the update after `done` others."""
-        bad = self.alive.get() & ~(self.fine(loss) & finite)
+    def judge_update(self, loss: Value, lost: Sequence[Value], done: Value) -> None:
+        """The batch's loss and the new parameters of the update after `done` others.
+
+        Args:
+            lost: each 0, or NaN where a parameter is not finite.
+        """
+        signed = -loss if self.spec.sign < 0 else loss
+        for number in (loss - loss, *lost):
+            signed = signed + number
+        bad = self.alive.get() & ~signed.compare("le", self.limit.get())
         with when(self.emit, any_lane(bad)):
             self.end(bad, Status.diverged, done, done + 1)
             self.kernel.restore(bad)
