@@ -1,0 +1,1 @@
+"""Why runs did what they did: curvature measured, theory applied, findings told."""
