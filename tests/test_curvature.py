@@ -144,6 +144,17 @@ def test_single_samples(name):
     close(gradients.mean(0), dense(curvature, row)[1])
 
 
+def test_noise_scale_is_that_of_single_gradients():
+    curvature = Curvature(PROBLEMS["gelu"]())
+    (row,) = moved(curvature, 1)
+    gradients = curvature.sample_gradients(row)
+    found = curvature.noise_scale(row)
+    noise = gradients.var(0, correction=1).sum()
+    close(torch.tensor(found.noise, dtype=DOUBLE), noise)
+    whole = (gradients.mean(0) ** 2).sum() - noise / ROWS
+    close(torch.tensor(found.gradient, dtype=DOUBLE), whole)
+
+
 def test_many_rows_are_taken_in_blocks():
     x = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
     for loss in (nn.MSELoss(), nn.MSELoss(reduction="sum")):

@@ -1,4 +1,4 @@
-"""A problem's rows: some kept apart for validation, and blocks of them for evaluation."""
+"""A problem's rows: kept apart for validation, in blocks for evaluation, in double precision."""
 
 from __future__ import annotations
 
@@ -14,6 +14,16 @@ from downslope.problem import Problem
 
 EVALUATED_ROWS = 8192
 """Rows evaluated at once where the loss of all rows can be put together from blocks."""
+
+
+def in_double_precision(problem: Problem) -> Problem:
+    """The problem in float64, unless its own code insists on another dtype."""
+    exact = problem.to(dtype=torch.float64)
+    try:
+        exact.forward(exact.fresh(0), 2)
+    except RuntimeError:  # dtypes that do not go together
+        return problem
+    return exact
 
 
 def row_blocks(problem: Problem, rows: Rows) -> list[tuple[slice, float]]:

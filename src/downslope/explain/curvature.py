@@ -34,9 +34,10 @@ from downslope.engines.layout import Layout
 from downslope.engines.program import NotStackableError, trace, used_parameters
 from downslope.errors import ProblemError
 from downslope.explain.lanczos import Product, extremes
+from downslope.explain.minibatches import NoiseScale, noise_scale
 from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem
-from downslope.problem_rows import row_blocks
+from downslope.problem_rows import in_double_precision, row_blocks
 
 _NUMBERS = 2**24
 """Numbers of single samples' matrices that are made at a time, about."""
@@ -59,7 +60,7 @@ class Curvature:
     def __init__(self, problem: Problem, rows: Rows | None = None) -> None:
         if rows is not None:
             problem = replace(problem, train=rows, given=None)
-        self.problem = _exact(problem)
+        self.problem = in_double_precision(problem)
         self.training = not (problem.random or problem.keeps_state)
         self._objective = self.problem.fresh(0).train(self.training)
         used = used_parameters(self.problem)
@@ -147,6 +148,16 @@ class Curvature:
             return gradient
 
         return self._by_sample(one, row)
+
+    def noise_scale(self, row: Tensor) -> NoiseScale:
+        """How noisy one run's batches are, from the gradients of single samples and of all.
+
+        The noise is the summed variance of a sample's gradient; of the full gradient's squared
+        length, the share that noise has in it (noise / samples) is not counted.
+        """
+        gradients = self.sample_gradients(row)
+        single, whole = (gradients**2).sum(1).mean(), (gradients.mean(0) ** 2).sum()
+        return noise_scale((1, float(single)), (len(gradients), float(whole)))
 
     def sample_hessians(self, row: Tensor) -> Tensor:
         """One run's Hessians of its samples' own losses, (samples, size, size)."""
@@ -239,13 +250,3 @@ def _bent(function: Callable[[Tensor], Tensor], place: Tensor, vector: Tensor) -
 
 def _chunk(size: int) -> int:
     return max(1, _NUMBERS // size**2)
-
-
-def _exact(problem: Problem) -> Problem:
-    """The problem in double precision, unless its own code insists on another."""
-    exact = problem.to(dtype=torch.float64)
-    try:
-        exact.forward(exact.fresh(0), 2)
-    except RuntimeError:  # dtypes that do not go together
-        return problem
-    return exact

@@ -20,6 +20,7 @@ from downslope.engines.fused.trace import NotFusedError
 from downslope.engines.work import Handwritten, handwritten_call
 from downslope.objective import MODEL_PREFIX, Objective
 from downslope.problem import Problem
+from downslope.problem_rows import in_double_precision
 from downslope.randomness import borrowed
 
 _TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -128,17 +129,10 @@ def _telling(rows: Rows) -> Tensor:
 
 
 def _exact(problem: Problem) -> Problem:
-    """The problem in double precision, unless its own code insists on another; a few rows of it,
-    since a copy of all may be large."""
+    """A few rows of it, since a copy of all may be large."""
     assert problem.train is not None
     few = problem.train[:2]
-    problem = replace(problem, train=few, given=None, validation=None, test=None)
-    exact = problem.to(dtype=torch.float64)
-    try:
-        exact.forward(exact.fresh(0), 2)
-    except RuntimeError:  # dtypes that do not go together
-        return problem
-    return exact
+    return in_double_precision(replace(problem, train=few, given=None, validation=None, test=None))
 
 
 class _Trial:
