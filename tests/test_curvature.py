@@ -91,6 +91,15 @@ def test_products_and_extremes_are_those_of_the_dense_hessian(name):
         close(largest[k], values[-1])
 
 
+def test_a_part_that_was_set_to_evaluation_stays_so():
+    model = seeded(net(nn.Sequential(nn.BatchNorm1d(4), nn.Tanh())))
+    model(X)
+    model[1][0].eval()
+    curvature = Curvature(Problem.from_model(model, X, Y, loss=nn.MSELoss()))
+    (row,) = flat = moved(curvature, 1)
+    close(curvature.hessian(flat)[0], dense(curvature, row)[2])
+
+
 def test_preconditioned():
     curvature = Curvature(PROBLEMS["gelu"]())
     flat = moved(curvature, 2)

@@ -29,6 +29,7 @@ COUPLED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "a hinge": lambda made, y: F.mse_loss(made, y) + torch.relu(made.mean() - 1e3),
     "a choice": lambda made, y: torch.where(made.mean() < 1e3, 1.0, 2.0) * F.mse_loss(made, y),
     "a step": lambda made, y: F.mse_loss(made, y) * (1 + torch.floor(made.abs().sum() * 1e-6)),
+    "whole numbers": lambda made, y: F.mse_loss(made, y) * (1 + (made.sum() * 1e-6).int()),
     "neighbours": lambda made, y: F.mse_loss(made, y) + torch.relu(made[1:] - made[:1] - 99).sum(),
 }
 
@@ -106,6 +107,25 @@ class Chosen(nn.Module):
 @pytest.mark.parametrize("kind", [Attentive, Convolved, Recurrent, Chosen])
 def test_apart_in_a_model(kind):
     problem = Problem.from_model(seeded(kind), X, Y, loss=nn.MSELoss())
+    assert_as_looped(problem, **ASKED)
+
+
+class HalfFrozen(nn.Module):
+    """Statistics that were gathered before, in a model of the user's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        self.line = nn.Linear(3, 1)
+        self.norm(X.to(self.line.weight.dtype))
+        self.norm.eval()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(torch.tanh(torch.tanh(self.line(self.norm(x)))))
+
+
+def test_a_part_that_was_set_to_evaluation_stays_so():
+    problem = Problem.from_model(seeded(HalfFrozen), X, Y, loss=nn.MSELoss())
     assert_as_looped(problem, **ASKED)
 
 

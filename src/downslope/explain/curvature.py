@@ -62,7 +62,9 @@ class Curvature:
             problem = replace(problem, train=rows, given=None)
         self.problem = in_double_precision(problem)
         self.training = not (problem.random or problem.keeps_state)
-        self._objective = self.problem.fresh(0).train(self.training)
+        self._objective = self.problem.fresh(0)
+        if not self.training:  # a part that was set to evaluation stays so while others are trained
+            self._objective.eval()
         used = used_parameters(self.problem)
         self.layout = Layout({n: s for n, s in self.problem.shapes.items() if n in used})
         self.dtype = self.problem.dtype

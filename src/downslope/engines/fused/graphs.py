@@ -211,7 +211,9 @@ class _Maker:
 
     def evaluated(self, samples: int, training: bool = False) -> Traced:
         """The loss alone, in evaluation mode or (`training`) as it is trained."""
-        objective, count = self.problem.fresh(0).train(training), len(self.layout.shapes)
+        objective, count = self.problem.fresh(0), len(self.layout.shapes)
+        if not training:  # a part that was set to evaluation stays so while others are trained
+            objective.eval()
 
         def passed(values: list[Tensor], data: list[Tensor]) -> list[Tensor]:
             # As where gradients are wanted: torch takes some losses apart in another way without.

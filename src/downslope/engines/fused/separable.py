@@ -12,7 +12,7 @@ parameters are, so that `coupling` has seen whether they matter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -68,6 +68,8 @@ def _followed(node: Node, known: dict[Node, Any]) -> Any:
         if rule is not None:
             return rule(call, *args, **kwargs)
     arrays = [a for a in tree_leaves((args, kwargs)) if isinstance(a, np.ndarray)]
+    if not isinstance(node.meta.get("val"), torch.Tensor):
+        raise CoupledError(name)
     if name not in ELEMENTWISE and name.split(".")[0] not in ELEMENTWISE:
         arrays = [_gathered(a) for a in arrays]
     return call.joined(_union(*arrays), np.True_)
@@ -129,6 +131,11 @@ def _sum(call: _Call, a: Bits, b: Any = 0, *_: Any, **__: Any) -> Bits:
     return call.joined(_of(a) | _of(b))
 
 
+def _converted(call: _Call, a: Bits, *_: Any, **__: Any) -> Bits:
+    exact = call.node.meta["val"].dtype.is_floating_point
+    return call.joined(a, np.bool_(not exact))  # to whole numbers by cutting off
+
+
 def _product(call: _Call, a: Any, b: Any) -> Bits:
     a, b = _of(a), _of(b)
     return call.joined(a | b, _knows_samples(a) & _knows_samples(b))
@@ -184,7 +191,8 @@ def _gather(call: _Call, a: Bits, dim: int, index: Bits, **_: Any) -> Bits:
 def _index(call: _Call, a: Bits, indices: Sequence[Any]) -> Bits:
     axes = [axis for axis, one in enumerate(indices) if one is not None]
     given = [indices[axis] for axis in axes]
-    kinds = [call.node.args[1][axis].meta["val"].dtype for axis in axes]  # type: ignore[index, union-attr]
+    nodes = cast("Sequence[Node]", call.node.args[1])
+    kinds = [nodes[axis].meta["val"].dtype for axis in axes]
     conditions = any(kind in (torch.bool, torch.uint8) for kind in kinds)
     if axes != list(range(axes[0], axes[-1] + 1)) or (conditions and len(axes) > 1):
         return call.joined(_union(*map(_gathered, (a, *given))), np.True_)
@@ -201,8 +209,8 @@ _RULES: dict[str, Callable[..., Any]] = {
     "add": _sum,
     "sub": _sum,
     "neg": _sum,
-    "convert_element_type": _sum,
-    "_to_copy": _sum,
+    "convert_element_type": _converted,
+    "_to_copy": _converted,
     "copy": lambda call, a, b, *_: np.broadcast_to(_of(b), call.shape),
     "mul": _product,
     "div": _quotient,
