@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 MOST = 24
-"""Parameters up to which P² × P² matrices are made: at 24, half a second."""
+"""Parameters up to which P² × P² matrices are made."""
 
 _FLAT = 1e-10
 """Curvatures below this share of the largest count as none."""
@@ -41,17 +41,20 @@ def noise_share(samples: int, batch_size: int, replacement: bool = False) -> flo
 
 
 def _second_moments(hessians: Array, share: float) -> tuple[Array, Array]:
-    """H ⊗ I + I ⊗ H and D, on the directions in which the loss is curved."""
-    mean = hessians.mean(0)
-    values, vectors = np.linalg.eigh(mean)
-    curved = vectors[:, values > _FLAT * np.abs(values).max()]
-    inner = np.einsum("ji,njk,kl->nil", curved, hessians, curved)
-    mean, count = inner.mean(0), curved.shape[1]
-    singles = np.einsum("nij,nkl->ikjl", inner, inner, optimize=True) / len(inner)
+    """H ⊗ I + I ⊗ H and D."""
+    mean, count = hessians.mean(0), hessians.shape[1]
     one = np.eye(count)
     both = np.kron(mean, one) + np.kron(one, mean)
-    size = count * count
-    return both, (1 - share) * np.kron(mean, mean) + share * singles.reshape(size, size)
+    singles = np.einsum("nij,nkl->ikjl", hessians, hessians, optimize=True) / len(hessians)
+    return both, (1 - share) * np.kron(mean, mean) + share * singles.reshape(both.shape)
+
+
+def _curved(hessians: Array) -> Array:
+    """The same on the directions in which the loss is curved."""
+    values, vectors = np.linalg.eigh(hessians.mean(0))
+    along = vectors[:, values > _FLAT * np.abs(values).max()]
+    made: Array = along.T @ hessians @ along
+    return made
 
 
 def mean_square_threshold(
@@ -73,7 +76,7 @@ def mean_square_threshold(
     if hessians.shape[1] > MOST:
         raise ValueError(f"{hessians.shape[1]} parameters are too many for exact second moments")
     share = noise_share(len(hessians), batch_size, replacement)
-    both, moments = _second_moments(hessians, share)
+    both, moments = _second_moments(_curved(hessians), share)
     if not both.size:
         return inf
     # C is positive definite: its inverse root on both sides leaves a symmetric matrix.
@@ -168,15 +171,11 @@ def noise_floor(
     if rate >= mean_square_threshold(hessians, batch_size, replacement):
         return inf
     share = noise_share(len(hessians), batch_size, replacement)
-    mean = hessians.mean(0)
-    one = np.eye(len(mean))
-    both = np.kron(mean, one) + np.kron(one, mean)
-    singles = np.einsum("nij,nkl->ikjl", hessians, hessians, optimize=True) / len(hessians)
-    moments = (1 - share) * np.kron(mean, mean) + share * singles.reshape(both.shape)
+    both, moments = _second_moments(hessians, share)
     noise = share * gradients.T @ gradients / len(gradients)
     left = rate * both - rate**2 * moments
-    covariance = np.linalg.lstsq(left, rate**2 * noise.ravel(), rcond=None)[0].reshape(mean.shape)
-    return float(np.trace(mean @ covariance) / 2)
+    covariance = np.linalg.lstsq(left, rate**2 * noise.ravel(), rcond=None)[0]
+    return float(np.sum(hessians.mean(0) * covariance.reshape(noise.shape)) / 2)
 
 
 @dataclass(frozen=True)

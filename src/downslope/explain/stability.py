@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf, log, sqrt
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,14 +36,15 @@ Array = NDArray[np.float64]
 # -- one direction, all rows at once ---------------------------------------------------------------
 
 
-def update_matrix(
-    rate: ArrayLike,
-    curvature: ArrayLike,
-    *,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    nesterov: bool = False,
-) -> Array:
+class Momentum(TypedDict, total=False):
+    """What ``torch.optim.SGD`` calls so; left out, 0 and False."""
+
+    momentum: float
+    dampening: float
+    nesterov: bool
+
+
+def update_matrix(rate: ArrayLike, curvature: ArrayLike, **settings: Unpack[Momentum]) -> Array:
     """What an update of ``torch.optim.SGD`` does to (distance from the optimum, velocity).
 
     The first update of torch is another: it takes the gradient undamped for its velocity.
@@ -54,23 +56,19 @@ def update_matrix(
         (..., 2, 2).
     """
     rate, curvature = np.broadcast_arrays(np.asarray(rate, float), np.asarray(curvature, float))
-    ahead = momentum if nesterov else 0.0
-    # v' = μ v + (1 − τ) λ θ;  θ' = θ − η (v', or λ θ + μ v')
+    momentum, dampening = settings.get("momentum", 0.0), settings.get("dampening", 0.0)
+    # v' = (1 − τ) λ θ + μ v, and θ' = θ − η v'; Nesterov: θ' = θ − η (λ θ + μ v')
     velocity = np.stack([(1 - dampening) * curvature, np.full_like(curvature, momentum)], -1)
-    own = np.stack([curvature, np.zeros_like(curvature)], -1)
-    step = own + ahead * velocity if nesterov else velocity
-    place = np.stack([np.ones_like(curvature), np.zeros_like(curvature)], -1)
-    return np.stack([place - rate[..., None] * step, velocity], -2)
+    step = velocity
+    if settings.get("nesterov", False):
+        step = momentum * velocity
+        step[..., 0] += curvature
+    place = -rate[..., None] * step
+    place[..., 0] += 1
+    return np.stack([place, velocity], -2)
 
 
-def contraction(
-    rate: ArrayLike,
-    curvature: ArrayLike,
-    *,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    nesterov: bool = False,
-) -> Array:
+def contraction(rate: ArrayLike, curvature: ArrayLike, **settings: Unpack[Momentum]) -> Array:
     """What the distance from the optimum is multiplied by in the long run, in each update.
 
     Above 1 it grows. Without momentum, |1 − rate · curvature|; with it, the largest modulus of the
@@ -79,12 +77,9 @@ def contraction(
     >>> contraction(0.1, [1.99932, 16.67068]).round(4).tolist()
     [0.8001, 0.6671]
     """
-    matrix = update_matrix(
-        rate, curvature, momentum=momentum, dampening=dampening, nesterov=nesterov
-    )
-    if momentum == 0:
-        return np.abs(matrix[..., 0, 0])
-    return np.abs(np.linalg.eigvals(matrix)).max(-1)
+    values = np.linalg.eigvals(update_matrix(rate, curvature, **settings))
+    made: Array = np.abs(values).max(-1)
+    return made
 
 
 def signed_factor(rate: ArrayLike, curvature: ArrayLike) -> Array:
@@ -92,20 +87,16 @@ def signed_factor(rate: ArrayLike, curvature: ArrayLike) -> Array:
     return 1 - np.multiply(rate, curvature, dtype=np.float64)
 
 
-def threshold(
-    curvature: ArrayLike,
-    *,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    nesterov: bool = False,
-) -> Array:
+def threshold(curvature: ArrayLike, **settings: Unpack[Momentum]) -> Array:
     """The rate above which full-batch SGD leaves the optimum; inf where the loss is flat.
 
     Plain: 2 / λ. Heavy ball: 2 (1 + μ) / ((1 − τ) λ). Nesterov as torch has it:
     (2 + 2μ) / ((1 + 2μ) λ), which is less than 2 / λ.
     """
     curvature = np.asarray(curvature, np.float64)
-    over = (1 + 2 * momentum) if nesterov else (1 - dampening)
+    momentum = settings.get("momentum", 0.0)
+    ahead = settings.get("nesterov", False)
+    over = 1 + 2 * momentum if ahead else 1 - settings.get("dampening", 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         made = 2 * (1 + momentum) / (over * curvature)
     return np.where(curvature * over > 0, made, inf)

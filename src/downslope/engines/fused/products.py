@@ -94,7 +94,7 @@ def convolution_backward(
     output_padding: Sequence[int],
     groups: int,
     wanted: Sequence[bool],
-) -> tuple[Array | None, Array | None, Array | None]:
+) -> list[Array | None]:
     """Gradients of image, weight and bias, as far as they are wanted."""
     _refuse_transposed(transposed)
     pairs = list(
@@ -117,7 +117,7 @@ def convolution_backward(
     of_bias = np.empty(weight.shape[0], dtype=object)
     of_bias[:] = [Sum([(g, None) for g in gradient[:, c].flat]) for c in channels]
     made = (of_image, of_weight, of_bias)
-    return tuple(m if w else None for m, w in zip(made, wanted, strict=True))  # type: ignore[return-value]
+    return [m if w else None for m, w in zip(made, wanted, strict=True)]
 
 
 def _refuse_transposed(transposed: bool) -> None:
