@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from downslope.descent import InterruptedWarning, descend
     from downslope.errors import DownslopeError, InputError
+    from downslope.explain.findings import Finding
     from downslope.grid import Grid, log_range
     from downslope.problem import Problem
     from downslope.runs import Run, Runs
@@ -22,6 +23,7 @@ _WHERE = {
     "log_range": "grid",
     "Schedule": "schedules",
     "descend": "descent",
+    "Finding": "explain.findings",
     "Runs": "runs",
     "Run": "runs",
     "load": "study",
@@ -30,8 +32,8 @@ _WHERE = {
     "InterruptedWarning": "descent",
 }
 
-__all__ = ["DownslopeError", "Grid", "InputError", "InterruptedWarning", "Problem", "Run", "Runs",
-           "Schedule", "descend", "load", "log_range"]  # fmt: skip
+__all__ = ["DownslopeError", "Finding", "Grid", "InputError", "InterruptedWarning", "Problem",
+           "Run", "Runs", "Schedule", "descend", "explain", "load", "log_range"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -40,6 +42,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"downslope.{_WHERE[name]}"), name)
         globals()[name] = value
         return value
+    if name == "explain":  # a package that can be called
+        return import_module("downslope.explain")
     raise AttributeError(f"module 'downslope' has no attribute {name!r}")
 
 
