@@ -105,12 +105,14 @@ ORDER = [
     "progress",
     "descent",
     "explain.facts",
+    "explain.along",
     "explain.again",
     "explain.looking",
     "explain.units",
     "explain.separation",
     "explain.rows",
     "explain.samples",
+    "explain.adaptive",
     "explain.known",
     "explain.judgement",
     "explain.judge_ends",
@@ -140,6 +142,7 @@ DOWNWARD = {
     ("problem_checks", "problem"): "for annotations alone",
     ("runs", "views"): "runs.plot, imported when it is asked for",
     ("runs", "study"): "runs.save, imported when it is asked for",
+    ("runs", "explain.along"): "runs.curvature, imported when it is asked for",
     ("runs", "explain.explaining"): "runs.explain, imported when it is asked for",
 }
 """The declared exceptions, each with its reason."""
