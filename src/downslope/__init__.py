@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from downslope import problems
     from downslope.descent import InterruptedWarning, descend
     from downslope.errors import DownslopeError, InputError
     from downslope.grid import Grid, log_range
@@ -31,7 +32,7 @@ _WHERE = {
 }
 
 __all__ = ["DownslopeError", "Grid", "InputError", "InterruptedWarning", "Problem", "Run", "Runs",
-           "Schedule", "descend", "load", "log_range"]  # fmt: skip
+           "Schedule", "descend", "load", "log_range", "problems"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -40,6 +41,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"downslope.{_WHERE[name]}"), name)
         globals()[name] = value
         return value
+    if name == "problems":
+        return import_module("downslope.problems")
     raise AttributeError(f"module 'downslope' has no attribute {name!r}")
 
 
