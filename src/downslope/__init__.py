@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from downslope import problems
+    from downslope.comparison import Comparison, compare
     from downslope.descent import InterruptedWarning, descend
     from downslope.errors import DownslopeError, InputError
     from downslope.grid import Grid, log_range
     from downslope.problem import Problem
     from downslope.runs import Run, Runs
     from downslope.schedules import Schedule
+    from downslope.search_spaces import LogUniform, Space, Uniform
     from downslope.study import load
 
 __version__ = "0.1.0"
@@ -26,13 +28,19 @@ _WHERE = {
     "Runs": "runs",
     "Run": "runs",
     "load": "study",
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "Space": "search_spaces",
+    "LogUniform": "search_spaces",
+    "Uniform": "search_spaces",
     "DownslopeError": "errors",
     "InputError": "errors",
     "InterruptedWarning": "descent",
 }
 
-__all__ = ["DownslopeError", "Grid", "InputError", "InterruptedWarning", "Problem", "Run", "Runs",
-           "Schedule", "descend", "load", "log_range", "problems"]  # fmt: skip
+__all__ = ["Comparison", "DownslopeError", "Grid", "InputError", "InterruptedWarning", "LogUniform",
+           "Problem", "Run", "Runs", "Schedule", "Space", "Uniform", "compare", "descend", "load",
+           "log_range", "problems"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

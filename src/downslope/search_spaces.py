@@ -1,0 +1,305 @@
+"""What a comparison searches: an optimizer with a distribution for each hyperparameter, declared
+before anything runs, and the trials drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from inspect import Parameter
+from math import exp, isfinite, log
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from torch import optim
+
+from downslope.errors import InputError, OptimizerError, nearest
+from downslope.grid import RUN_SETTINGS, is_many, settled
+from downslope.optimizers import check_complete, check_names, check_optimizer, hyperparameters
+
+
+@dataclass(frozen=True)
+class LogUniform:
+    """Between two numbers above 0, evenly in the logarithm.
+
+    >>> LogUniform(1e-4, 1.0).at(0.5)
+    0.01
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.low < self.high and isfinite(self.high)):
+            raise InputError(
+                f"LogUniform needs two numbers above 0, the lower one first, got {self.low} and "
+                f"{self.high}"
+            )
+
+    def at(self, unit: float) -> float:
+        """The value at `unit` of the way, between 0 and 1; twelve digits."""
+        return float(f"{exp(log(self.low) + unit * (log(self.high) - log(self.low))):.12g}")
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}, evenly in its logarithm"
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """Between two numbers, evenly.
+
+    >>> Uniform(0.5, 1.0).at(0.5)
+    0.75
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (self.low < self.high and isfinite(self.low) and isfinite(self.high)):
+            raise InputError(
+                f"Uniform needs two numbers, the lower one first, got {self.low} and {self.high}"
+            )
+
+    def at(self, unit: float) -> float:
+        """The value at `unit` of the way, between 0 and 1; twelve digits."""
+        return float(f"{self.low + unit * (self.high - self.low):.12g}")
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}, evenly"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values, each as likely as the others.
+
+    >>> Choice(("a", "b")).at(0.7)
+    'b'
+    """
+
+    values: tuple[Any, ...]
+
+    def at(self, unit: float) -> Any:
+        """The value at `unit` of the way, between 0 and 1."""
+        return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(_shown, self.values))}"
+
+
+Distribution = LogUniform | Uniform | Choice
+
+
+class Space:
+    """An optimizer and what of it is searched. Nothing here can be changed.
+
+    Args:
+        optimizer: a class of `torch.optim` or a subclass of its `Optimizer`, or its name.
+        label: what the comparison calls it; by default the class's name.
+        **settings: hyperparameters by torch's names: a `LogUniform` or `Uniform`; a list, range or
+            array for a choice among its values; anything else is held fixed. Where ``lr`` is left
+            out, it is searched in the class's range of `RATES`.
+
+    Raises:
+        InputError: for an unknown name, or where nothing is left to search.
+
+    >>> Space(optim.SGD, momentum=0.9, label="heavy ball")
+    Space(SGD, lr=LogUniform(low=1e-05, high=10.0), momentum=0.9, label='heavy ball')
+    """
+
+    optimizer: type[optim.Optimizer]
+    label: str
+    searched: Mapping[str, Distribution]
+    fixed: Mapping[str, Any]
+
+    def __init__(
+        self,
+        optimizer: type[optim.Optimizer] | str,
+        /,
+        *,
+        label: str | None = None,
+        **settings: Any,
+    ) -> None:
+        found = check_optimizer(optimizer)
+        _check_can_compare(found, settings)
+        known = hyperparameters(found)
+        check_names(found, list(settings))
+        if "lr" not in settings and "lr" in known.defaults:
+            settings = {"lr": RATES.get(found.__name__, ANY_RATE), **settings}
+        check_complete(found, settings)
+        searched: dict[str, Distribution] = {}
+        fixed: dict[str, Any] = {}
+        for name, value in settings.items():
+            if isinstance(value, LogUniform | Uniform | Choice):
+                searched[name] = value
+                continue
+            given = settled({name: value})[name]
+            if isinstance(given, Mapping):
+                raise InputError(
+                    f"a search space takes no values by parameter-name pattern, got {name}={value}"
+                )
+            if is_many(given):
+                searched[name] = Choice(tuple(_plain(one) for one in given))
+            else:
+                fixed[name] = given
+        if not searched:
+            raise InputError(
+                f"the space of {found.__name__} leaves nothing to search: give a range, such as "
+                "lr=LogUniform(1e-4, 1), or a list of values"
+            )
+        ordered = dict(sorted(searched.items(), key=lambda item: (item[0] != "lr", item[0])))
+        values = (found, label or found.__name__, ordered, fixed)
+        for name, value in zip(("optimizer", "label", "searched", "fixed"), values, strict=True):
+            held = MappingProxyType(value) if isinstance(value, dict) else value
+            object.__setattr__(self, name, held)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a Space cannot be changed (its {name} neither)")
+
+    def __repr__(self) -> str:
+        given = "".join(f", {n}={v!r}" for n, v in {**self.searched, **self.fixed}.items())
+        label = f", label={self.label!r}" if self.label != self.optimizer.__name__ else ""
+        return f"Space({self.optimizer.__name__}{given}{label})"
+
+    def describe(self) -> str:
+        """A line for people: what is searched where, what is held fixed."""
+        parts = [f"{name} {where}" for name, where in self.searched.items()]
+        parts += [f"{name} = {_shown(value)}" for name, value in self.fixed.items()]
+        return f"{self.label}: {'; '.join(parts)}"
+
+    def trials(self, budget: int, seed: int) -> list[dict[str, Any]]:
+        """`budget` settings by random search.
+
+        The first dimension (the rate, where it is searched) of every space gets the same draws
+        between 0 and 1, and so do the second ones, and so on.
+
+        >>> Space(optim.Adam).trials(2, seed=0) == Space(optim.Adam).trials(3, seed=0)[:2]
+        True
+        """
+        draws = {
+            name: np.random.Generator(np.random.Philox(key=[seed, place])).random(budget).tolist()
+            for place, name in enumerate(self.searched)
+        }
+        return [
+            {**{n: where.at(draws[n][k]) for n, where in self.searched.items()}, **self.fixed}
+            for k in range(budget)
+        ]
+
+    def default(self) -> dict[str, Any] | None:
+        """The class's own defaults for what is searched, beside what is held fixed.
+
+        None where the class has no default for one of them.
+        """
+        defaults = hyperparameters(self.optimizer).defaults
+        own = {name: defaults.get(name, Parameter.empty) for name in self.searched}
+        if any(value is Parameter.empty for value in own.values()):
+            return None
+        return {**own, **self.fixed}
+
+    def at_edge(self, trials: Sequence[Mapping[str, Any]], chosen: int) -> list[str]:
+        """The searched numbers of which the chosen trial has the lowest or highest of all trials.
+
+        Returns:
+            A phrase for each, such as "lr = 9.1, the highest of 32 tried".
+        """
+        said = []
+        for name, where in self.searched.items():
+            values = [trial[name] for trial in trials]
+            if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+                continue
+            if len(set(values)) < (3 if isinstance(where, Choice) else 2):
+                continue
+            for word, edge in (("lowest", min(values)), ("highest", max(values))):
+                if values[chosen] == edge:
+                    said.append(f"{name} = {edge:.4g}, the {word} of {len(values)} tried")
+        return said
+
+
+ANY_RATE = LogUniform(1e-5, 10.0)
+"""Where the rate is searched for a class that `RATES` does not have."""
+
+_ADAPTIVE = LogUniform(1e-5, 1.0)
+RATES: Mapping[str, Distribution] = MappingProxyType(
+    {
+        "SGD": LogUniform(1e-5, 10.0),
+        **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"), _ADAPTIVE),
+        "Adagrad": LogUniform(1e-4, 10.0),
+        "Adadelta": LogUniform(1e-3, 1e3),
+    }
+)
+"""Where the rate is searched if a space does not say: wide enough for losses of any scale that
+standardised data and textbook functions have."""
+
+NAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "momentum": {"momentum": 0.9},
+        "nesterov": {"momentum": 0.9, "nesterov": True},
+    }
+)
+"""Short names for SGD with settings of its own."""
+
+
+def spaces_of(optimizers: Any) -> tuple[Space, ...]:
+    """Spaces out of classes, names and spaces.
+
+    Raises:
+        InputError: for anything else, and for two of the same label.
+
+    >>> [space.label for space in spaces_of(["sgd", "momentum", optim.Adam])]
+    ['SGD', 'momentum', 'Adam']
+    """
+    given = list(optimizers) if isinstance(optimizers, list | tuple) else [optimizers]
+    if not given:
+        raise InputError("optimizers is an empty list; give at least one")
+    spaces = tuple(one if isinstance(one, Space) else _space(one) for one in given)
+    labels = [space.label for space in spaces]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(
+                f"two optimizers are called {label!r}: give each a label of its own, as in "
+                f"Space({spaces[labels.index(label)].optimizer.__name__}, label='...')"
+            )
+    return spaces
+
+
+def _space(given: Any) -> Space:
+    if isinstance(given, str) and given.strip().lower() in NAMED:
+        name = given.strip().lower()
+        return Space(optim.SGD, label=name, **NAMED[name])
+    try:
+        return Space(given.strip() if isinstance(given, str) else given)
+    except OptimizerError as error:
+        hint = nearest(given, NAMED) if isinstance(given, str) else ""
+        if hint and "did you mean" not in str(error):
+            raise OptimizerError(f"{error}{hint}") from error
+        raise
+
+
+def _check_can_compare(optimizer: type[optim.Optimizer], settings: Mapping[str, Any]) -> None:
+    import inspect
+
+    name = optimizer.__name__
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is Parameter.empty:
+        raise InputError(
+            f"{name} evaluates the gradient as often as it likes in a step, so that equal steps "
+            "would not be equal work: compare takes optimizers of one evaluation a step"
+        )
+    if settings.get("maximize"):
+        raise InputError(
+            "a comparison minimises: leave maximize out, and turn the sign of the loss instead"
+        )
+    for setting in RUN_SETTINGS:
+        if setting in settings:
+            raise InputError(
+                f"{setting} holds for all optimizers of a comparison: give it to compare, "
+                f"not to the space of {name}"
+            )
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
