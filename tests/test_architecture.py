@@ -107,6 +107,7 @@ ORDER = [
     "descent",
     "ranking",
     "views",
+    "distributions",
     "search_spaces",
     "comparison_stats",
     "comparison_cases",
@@ -120,6 +121,7 @@ ORDER = [
     "fit_report",
     "gallery",
     "cli_values",
+    "cli_compare",
     "cli",
     "__main__",
 ]

@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from downslope import problems
     from downslope.comparison import Comparison, compare
     from downslope.descent import InterruptedWarning, descend
+    from downslope.distributions import LogUniform, Uniform
     from downslope.errors import DownslopeError, InputError
     from downslope.grid import Grid, log_range
     from downslope.problem import Problem
     from downslope.runs import Run, Runs
     from downslope.schedules import Schedule
-    from downslope.search_spaces import LogUniform, Space, Uniform
+    from downslope.search_spaces import Space
     from downslope.study import load
 
 __version__ = "0.1.0"
@@ -31,8 +32,8 @@ _WHERE = {
     "compare": "comparison",
     "Comparison": "comparison",
     "Space": "search_spaces",
-    "LogUniform": "search_spaces",
-    "Uniform": "search_spaces",
+    "LogUniform": "distributions",
+    "Uniform": "distributions",
     "DownslopeError": "errors",
     "InputError": "errors",
     "InterruptedWarning": "descent",

@@ -35,13 +35,14 @@ class Comparison:
     Attributes:
         spaces: what was searched, in the order in which it was given.
         results: a row a run on a fresh seed, of the chosen ("tuned") and the "default" setting.
-        table: a row a problem and optimizer, of the chosen setting: ``place`` among the problem's
-            optimizers by ``median``; ``low`` and ``high`` bound the median with ``coverage`` (of
-            order statistics, exact); ``lower_quartile`` and ``upper_quartile`` are the spread of
-            the runs; ``n`` fresh seeds, of which ``diverged`` failed, the earliest at
-            ``first_bad_step``; ``reached`` the target, after ``steps_to_target`` updates (the
-            median) and so many ``gradient_evaluations`` of single samples; the default's median.
-            Losses within ``resolution`` of each other are the same.
+        table: a row a problem and optimizer, of the chosen setting. ``place`` is 1 and as many as
+            are surely lower on that problem. ``low`` and ``high`` bound the ``median`` with
+            ``coverage`` (by order statistics, exact); ``lower_quartile`` and ``upper_quartile``
+            are the spread of the runs; losses within ``resolution`` of each other are the same.
+            Of ``n`` fresh seeds ``diverged`` failed, the earliest at ``first_bad_step``, and
+            ``reached`` the target, after ``steps_to_target`` updates (their median) and so many
+            ``gradient_evaluations`` of single samples. The ``default_…`` columns are the default
+            setting's.
         targets: a row a problem, share and optimizer: how the result depends on the target.
         profiles: Dolan and Moré's: a row a share, optimizer and ``tau``.
         wins: a row an ordered pair of optimizers, on each problem and (null) over all.

@@ -12,7 +12,7 @@ import polars as pl
 
 from downslope.comparison_cases import Case
 from downslope.comparison_runs import Seen
-from downslope.comparison_stats import median, median_interval, quartiles
+from downslope.comparison_stats import median, median_interval, quartiles, verdict
 from downslope.comparison_targets import Target, steps_to
 
 SETTINGS = ("tuned", "default")
@@ -86,10 +86,10 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
     rows = []
     for outcome in outcomes:
         resolution = outcome.resolution
-        medians = [median(seen.score[0]) for seen in outcome.reported]
-        for label, seen, middle in zip(outcome.labels, outcome.reported, medians, strict=True):
+        all_bounds = [median_interval(seen.score[0]) for seen in outcome.reported]
+        for label, seen, bounds in zip(outcome.labels, outcome.reported, all_bounds, strict=True):
             steps = steps_to(seen, outcome.target.loss)[0]
-            bounds = median_interval(seen.score[0])
+            ahead = sum(verdict(other, bounds, resolution) == "lower" for other in all_bounds)
             low, high = quartiles(seen.score[0])
             bad = seen.first_bad_step[0][seen.first_bad_step[0] >= 0]
             reached = _steps(median(steps))
@@ -99,11 +99,11 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                 {
                     "problem": outcome.case.name,
                     "optimizer": label,
-                    "place": 1 + sum(m < middle - resolution for m in medians),
+                    "place": 1 + ahead if bounds.known else None,
                     "lr": _rate(seen.settings[0]),
                     "hyperparameters": words_of(seen.settings[0]),
                     "n": len(seen.seeds),
-                    "median": middle,
+                    "median": median(seen.score[0]),
                     "low": bounds.low,
                     "high": bounds.high,
                     "coverage": bounds.coverage,
@@ -121,10 +121,10 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                     "resolution": resolution,
                 }
             )
-    return frame_of(rows, first_bad_step=pl.Int64, steps_to_target=pl.Int64, lr=pl.Float64,
-                  gradient_evaluations=pl.Int64, default_median=pl.Float64,
-                  default_low=pl.Float64, default_high=pl.Float64,
-                  default_diverged=pl.Int64)  # fmt: skip
+    whole = ("place", "first_bad_step", "steps_to_target", "gradient_evaluations",
+             "default_diverged")  # fmt: skip
+    real = ("lr", "default_median", "default_low", "default_high")
+    return frame_of(rows, **dict.fromkeys(whole, pl.Int64), **dict.fromkeys(real, pl.Float64))
 
 
 def targets_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
@@ -198,10 +198,8 @@ def failures_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                 bad = seen.first_bad_step[some][failed & (seen.first_bad_step[some] >= 0)]
                 rates = [
                     rate
-                    for setting, any_failed in zip(
-                        seen.settings[some], failed.any(axis=1).tolist(), strict=True
-                    )
-                    if any_failed and (rate := _rate(setting)) is not None
+                    for setting, failures in zip(seen.settings[some], failed, strict=True)
+                    if failures.any() and (rate := _rate(setting)) is not None
                 ]
                 rows.append(
                     {

@@ -108,8 +108,8 @@ def report(case: Case, asked: Asked, tuned: Sequence[Seen]) -> list[Seen]:
         places = [place for place, is_so in enumerate(again) if is_so == compiled]
         if places:
             spaces = [asked.spaces[place] for place in places]
-            seen = _carry_out(case, asked, spaces, [rows[p] for p in places], seeds, engine)
-            found |= dict(zip(places, seen, strict=True))
+            some = _carry_out(case, asked, spaces, [rows[p] for p in places], seeds, engine)
+            found |= dict(zip(places, some, strict=True))
     return [found[place] for place in range(len(rows))]
 
 

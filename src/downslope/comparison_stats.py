@@ -30,6 +30,22 @@ class Interval:
         return self.low == self.low
 
 
+def verdict(ours: Interval, theirs: Interval, resolution: float = 0.0) -> str:
+    """Whether what ours bounds is surely "lower" or "higher" than what theirs does.
+
+    "overlap" where the bounds meet, or come nearer than the resolution; "none" where one has none.
+
+    >>> ours = Interval(1.0, 2.0, 0.95)
+    >>> verdict(ours, Interval(3.0, 4.0, 0.95)), verdict(ours, Interval(2.0, 4.0, 0.95))
+    ('lower', 'overlap')
+    """
+    if not (ours.known and theirs.known):
+        return "none"
+    if theirs.low - ours.high > resolution:
+        return "lower"
+    return "higher" if ours.low - theirs.high > resolution else "overlap"
+
+
 def median(values: ArrayLike) -> float:
     """The middle of the values (n,), infinite ones too; NaN of none.
 
@@ -175,10 +191,9 @@ def performance_profile(costs: ArrayLike) -> tuple[Array, Array]:
     >>> taus.tolist(), shares.tolist()
     ([1.0, 2.0], [[0.5, 0.5], [0.5, 1.0]])
     """
-    costs = np.maximum(np.asarray(costs, float), 1.0)
-    least = costs.min(1, keepdims=True)
+    steps = np.maximum(np.asarray(costs, float), 1.0)
     with np.errstate(invalid="ignore"):
-        ratios = np.where(np.isfinite(costs), costs / least, inf)
+        ratios = np.where(np.isfinite(steps), steps / steps.min(1, keepdims=True), inf)
     taus = np.unique(np.append(ratios[np.isfinite(ratios)], 1.0))
     return taus, (ratios[None] <= taus[:, None, None]).mean(1)
 

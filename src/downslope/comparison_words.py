@@ -10,6 +10,7 @@ import polars as pl
 
 from downslope.comparison_frames import SETTINGS, Outcome
 from downslope.comparison_runs import Asked
+from downslope.comparison_stats import Interval, verdict
 from downslope.errors import listed
 from downslope.search_spaces import Space
 
@@ -20,20 +21,8 @@ MOST_PAIRS = 10
 """With more pairs of optimizers than these, the sentences keep to the baseline's."""
 
 
-def verdict(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """Whether a row of the table is "lower" or "higher" than another of its problem, or may be
-    neither: the 95 % intervals of the medians "overlap", or there are "none".
-
-    >>> row = {"low": 1.0, "high": 2.0, "resolution": 0.0}
-    >>> verdict(row, {**row, "low": 3.0, "high": 4.0}), verdict(row, {**row, "low": 1.5})
-    ('lower', 'overlap')
-    """
-    bounds = (ours["low"], ours["high"], theirs["low"], theirs["high"])
-    if any(bound != bound for bound in bounds):
-        return "none"
-    if theirs["low"] - ours["high"] > ours["resolution"]:
-        return "lower"
-    return "higher" if ours["low"] - theirs["high"] > ours["resolution"] else "overlap"
+def _interval(row: dict[str, Any], which: str = "") -> Interval:
+    return Interval(row[f"{which}low"], row[f"{which}high"], row["coverage"])
 
 
 def conditions(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> list[str]:
@@ -50,6 +39,8 @@ def conditions(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> list
         "the default setting is no trial: it is run besides, on the same seeds as the chosen one",
         f"target: {share:.4g} of the way from the start to the end of {baseline}, by its chosen "
         "setting's medians on the tuning seeds",
+        "two medians are called different where their 95 % intervals are apart, which is stricter "
+        "than a test of one pair at 5 %; there is no correction for the number of pairs",
         f"clipping: {'none' if clip is None else f'gradients longer than {clip:g}'}; "
         f"schedule: {'none' if schedule is None else repr(schedule)}",
         f"each optimizer's trials took {_updates(outcomes)} updates at most, with the gradient of "
@@ -184,7 +175,10 @@ def pair_sentences(table: pl.DataFrame, wins: pl.DataFrame, baseline: str) -> li
         pairs = [(baseline, label) for label in labels if label != baseline]
     said = []
     for a, b in pairs:
-        found = [verdict(rows[p, a], rows[p, b]) for p in problems]
+        found = [
+            verdict(_interval(rows[p, a]), _interval(rows[p, b]), rows[p, a]["resolution"])
+            for p in problems
+        ]
         lower, higher = found.count("lower"), found.count("higher")
         if higher > lower:
             a, b, lower, higher = b, a, higher, lower
@@ -265,7 +259,7 @@ def default_sentences(table: pl.DataFrame) -> list[str]:
         if not rows:
             continue
         found = [
-            verdict(row, {"low": row["default_low"], "high": row["default_high"]}) for row in rows
+            verdict(_interval(row), _interval(row, "default_"), row["resolution"]) for row in rows
         ]
         label, of = rows[0]["optimizer"], len(rows)
         sentence = (

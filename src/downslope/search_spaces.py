@@ -4,90 +4,17 @@ before anything runs, and the trials drawn from it."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from inspect import Parameter
-from math import exp, isfinite, log
+from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from torch import optim
 
+from downslope.distributions import Choice, Distribution, LogUniform, Uniform, shown_value
 from downslope.errors import InputError, OptimizerError, nearest
 from downslope.grid import RUN_SETTINGS, is_many, settled
 from downslope.optimizers import check_complete, check_names, check_optimizer, hyperparameters
-
-
-@dataclass(frozen=True)
-class LogUniform:
-    """Between two numbers above 0, evenly in the logarithm.
-
-    >>> LogUniform(1e-4, 1.0).at(0.5)
-    0.01
-    """
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not (0 < self.low < self.high and isfinite(self.high)):
-            raise InputError(
-                f"LogUniform needs two numbers above 0, the lower one first, got {self.low} and "
-                f"{self.high}"
-            )
-
-    def at(self, unit: float) -> float:
-        """The value at `unit` of the way, between 0 and 1; twelve digits."""
-        return float(f"{exp(log(self.low) + unit * (log(self.high) - log(self.low))):.12g}")
-
-    def __str__(self) -> str:
-        return f"{self.low:g} to {self.high:g}, evenly in its logarithm"
-
-
-@dataclass(frozen=True)
-class Uniform:
-    """Between two numbers, evenly.
-
-    >>> Uniform(0.5, 1.0).at(0.5)
-    0.75
-    """
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        if not (self.low < self.high and isfinite(self.low) and isfinite(self.high)):
-            raise InputError(
-                f"Uniform needs two numbers, the lower one first, got {self.low} and {self.high}"
-            )
-
-    def at(self, unit: float) -> float:
-        """The value at `unit` of the way, between 0 and 1; twelve digits."""
-        return float(f"{self.low + unit * (self.high - self.low):.12g}")
-
-    def __str__(self) -> str:
-        return f"{self.low:g} to {self.high:g}, evenly"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some values, each as likely as the others.
-
-    >>> Choice(("a", "b")).at(0.7)
-    'b'
-    """
-
-    values: tuple[Any, ...]
-
-    def at(self, unit: float) -> Any:
-        """The value at `unit` of the way, between 0 and 1."""
-        return self.values[min(int(unit * len(self.values)), len(self.values) - 1)]
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(map(_shown, self.values))}"
-
-
-Distribution = LogUniform | Uniform | Choice
 
 
 class Space:
@@ -164,7 +91,7 @@ class Space:
     def describe(self) -> str:
         """A line for people: what is searched where, what is held fixed."""
         parts = [f"{name} {where}" for name, where in self.searched.items()]
-        parts += [f"{name} = {_shown(value)}" for name, value in self.fixed.items()]
+        parts += [f"{name} = {shown_value(value)}" for name, value in self.fixed.items()]
         return f"{self.label}: {'; '.join(parts)}"
 
     def trials(self, budget: int, seed: int) -> list[dict[str, Any]]:
@@ -251,7 +178,7 @@ def spaces_of(optimizers: Any) -> tuple[Space, ...]:
     given = list(optimizers) if isinstance(optimizers, list | tuple) else [optimizers]
     if not given:
         raise InputError("optimizers is an empty list; give at least one")
-    spaces = tuple(one if isinstance(one, Space) else _space(one) for one in given)
+    spaces = tuple(one if isinstance(one, Space) else space_of(one) for one in given)
     labels = [space.label for space in spaces]
     for label in labels:
         if labels.count(label) > 1:
@@ -262,24 +189,29 @@ def spaces_of(optimizers: Any) -> tuple[Space, ...]:
     return spaces
 
 
-def _space(given: Any) -> Space:
-    if isinstance(given, str) and given.strip().lower() in NAMED:
-        name = given.strip().lower()
-        return Space(optim.SGD, label=name, **NAMED[name])
+def space_of(given: Any, **settings: Any) -> Space:
+    """The space of a class, its name, or a short name such as "momentum".
+
+    Args:
+        settings: what of it is searched or fixed besides, as `Space` takes it.
+    """
+    if not isinstance(given, str):
+        return Space(given, **settings)
+    name = given.strip().lower()
+    if name in NAMED:
+        return Space(optim.SGD, label=name, **{**NAMED[name], **settings})
     try:
-        return Space(given.strip() if isinstance(given, str) else given)
+        return Space(name, **settings)
     except OptimizerError as error:
-        hint = nearest(given, NAMED) if isinstance(given, str) else ""
+        hint = nearest(name, NAMED)
         if hint and "did you mean" not in str(error):
             raise OptimizerError(f"{error}{hint}") from error
         raise
 
 
 def _check_can_compare(optimizer: type[optim.Optimizer], settings: Mapping[str, Any]) -> None:
-    import inspect
-
     name = optimizer.__name__
-    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    closure = signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is Parameter.empty:
         raise InputError(
             f"{name} evaluates the gradient as often as it likes in a step, so that equal steps "
@@ -299,7 +231,3 @@ def _check_can_compare(optimizer: type[optim.Optimizer], settings: Mapping[str, 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _shown(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)

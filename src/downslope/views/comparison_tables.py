@@ -31,9 +31,9 @@ def print_comparison(
     out.print(_columns(header=True))
     for part in table.partition_by("problem", maintain_order=True):
         printed = _columns(header=False)
-        for row in part.sort("place", maintain_order=True).to_dicts():
+        for row in part.sort("place", "median", maintain_order=True).to_dicts():
             printed.add_row(
-                Text(f"{row['place']} {shown(row['optimizer'])}"),
+                Text(f"{row['place'] or '–'} {shown(row['optimizer'])}"),
                 "–" if row["lr"] is None else f"{row['lr']:.2g}",
                 _loss(row["median"], 3),
                 _range(row["low"], row["high"]),
@@ -47,7 +47,8 @@ def print_comparison(
     ns = sorted({*table["n"].to_list()})
     coverage = [c for c in table["coverage"].to_list() if c == c]
     sure = f"bounds of the median, {min(coverage):.1%} sure; " if coverage else ""
-    _print_items([f"median: final loss over n = {', '.join(map(str, ns))} fresh seeds; {sure}"
+    _print_items(["in front: 1, and 1 for each optimizer that is surely lower there; "
+                  f"median: final loss over n = {', '.join(map(str, ns))} fresh seeds; {sure}"
                   "quartiles: the spread of the runs; steps: median updates to the target; "
                   "∞: diverged"], out, "")  # fmt: skip
     for title, items in (("Summary", sentences), ("Notes", notes), ("Conditions", conditions)):
