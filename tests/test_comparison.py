@@ -1,6 +1,7 @@
 """compare: its statistics against enumeration and closed forms, and what makes it fair."""
 
 import itertools
+from dataclasses import replace
 from fractions import Fraction
 from math import comb, inf, nan
 
@@ -20,6 +21,7 @@ from downslope.comparison_shares import wins
 from downslope.comparison_targets import steps_to, targets_of
 from downslope.sampling import epoch_order
 from downslope.search_spaces import RATES, space_of, spaces_of
+from downslope.views.comparison_curves import rate_curves
 
 QUICK = {"budget": 6, "steps": 40, "progress": False}
 
@@ -343,7 +345,16 @@ def test_who_stands_beside_changes_nothing(small):
 def test_the_text_fits_80_columns(small):
     text = str(small)
     assert max(map(len, text.splitlines())) <= 80
-    for words in ("booth", "quartiles", "n = 10", "Summary", "Conditions", "no correction"):
+    for words in (
+        "booth",
+        "Rate curves",
+        "40 updates, batches of 32: regression-30",
+        "quartiles",
+        "n = 10",
+        "Summary",
+        "Conditions",
+        "no correction",
+    ):
         assert words in text
     with pytest.raises(AttributeError):
         small.table = None
@@ -477,6 +488,53 @@ def test_global_state_and_model_are_left_alone():
     assert all(torch.equal(before[n], p) for n, p in net.state_dict().items())
     assert torch.equal(states[0], torch.get_rng_state())
     assert (states[1] == np.random.get_state()[1]).all()
+
+
+def test_a_loader_dropout_and_no_default():
+    """What runs through torch.optim itself, in the user's own way: works, and is said."""
+
+    class Needs(Plain):
+        def __init__(self, params, lr):
+            super().__init__(params, lr)
+
+    torch.manual_seed(0)
+    X = torch.randn(24, 3)
+    rows = torch.utils.data.TensorDataset(X, X.sum(1, keepdim=True))
+    loader = torch.utils.data.DataLoader(rows, batch_size=8, shuffle=True)
+    drop = ds.Problem.from_model(
+        lambda: nn.Sequential(nn.Dropout(0.1), nn.Linear(3, 1)), loader, loss=nn.MSELoss()
+    )
+    found = ds.compare({"drop": drop}, [Needs, "sgd"], epochs=2, budget=3, seeds=6, progress=False)
+    assert found.results.filter(pl.col("optimizer") == "Needs")["setting"].unique().to_list() == [
+        "tuned"
+    ]
+    assert any("Needs has no default setting" in note for note in found.notes)
+    assert any("Needs went through torch.optim itself" in note for note in found.notes)
+    again = ds.compare({"drop": drop}, [Needs, "sgd"], epochs=2, budget=3, seeds=6, progress=False)
+    assert again.results.equals(found.results)
+
+
+def test_an_interruption_ends_it(monkeypatch):
+    def interrupted(*arguments, **options):
+        return replace(ds.descend(*arguments, **options), interrupted=3)
+
+    monkeypatch.setattr("downslope.comparison_runs.descend", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ds.compare("booth", "sgd", **QUICK)
+
+
+def test_rate_curves_by_hand():
+    frame = pl.DataFrame(
+        {"problem": "p", "optimizer": "o", "lr": [3.0, 1.0, 2.0, 4.0, 5.0],
+         "median": [1001.0, 1.001, 1.0, 2.0, inf], "diverged": [0, 0, 0, 1, 3]}
+    )  # fmt: skip
+    assert rate_curves(frame) == [("p", [("o", "▁▁█××")])]
+    frame = frame.with_columns(median=pl.Series([1001.0, 2.0, 1.0, 2.0, inf]))
+    assert rate_curves(frame) == [("p", [("o", "▅▁█××")])]
+    many = pl.DataFrame({"problem": "p", "optimizer": "o", "lr": np.arange(1.0, 201),
+                         "median": np.arange(1.0, 201), "diverged": 0})  # fmt: skip
+    line = rate_curves(many)[0][1][0][1]
+    assert len(line) == 60 and line[0] == "▁" and line[-1] == "█" and sorted(line) == list(line)
 
 
 # -- wrong use -----------------------------------------------------------------------------------

@@ -108,7 +108,12 @@ def compare(
         print(json.dumps(plain({**said, **frames}), indent=1))
     else:
         comparison_tables.print_comparison(
-            found.table, found.sentences, found.notes, found.conditions, terminal.console()
+            found.table,
+            found.sensitivity,
+            found.sentences,
+            found.notes,
+            found.conditions,
+            terminal.console(),
         )
     if found.results["final_loss"].null_count() == found.results.height:
         sys.exit(FAILED)

@@ -71,9 +71,10 @@ class Comparison:
         return "\n".join([*self.sentences, *(f"note: {note}" for note in self.notes)])
 
     def __str__(self) -> str:
-        """The table, as on a terminal of 80 columns, the summary and the conditions."""
-        return comparison_tables.as_text(self.table, [*self.sentences], [*self.notes],
-                                         [*self.conditions])  # fmt: skip
+        """The table, rate curves, summary and conditions, as on a terminal of 80 columns."""
+        return comparison_tables.as_text(
+            self.table, self.sensitivity, self.sentences, self.notes, self.conditions
+        )
 
 
 def compare(

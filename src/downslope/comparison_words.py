@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from downslope.comparison_cases import Case
 from downslope.comparison_frames import SETTINGS, Outcome
 from downslope.comparison_runs import Asked
 from downslope.comparison_stats import Interval, verdict
@@ -43,6 +44,7 @@ def conditions(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> list
         "than a test of one pair at 5 %; there is no correction for the number of pairs",
         f"clipping: {'none' if clip is None else f'gradients longer than {clip:g}'}; "
         f"schedule: {'none' if schedule is None else repr(schedule)}",
+        *_lengths(outcomes),
         f"each optimizer's trials took {_updates(outcomes)} updates at most, with the gradient of "
         "one batch for each",
     ]
@@ -54,6 +56,23 @@ def _seeds(seeds: Sequence[int]) -> str:
     whole = list(seeds) == list(range(seeds[0], seeds[0] + len(seeds)))
     named = f"{seeds[0]} to {seeds[-1]}" if whole else listed(seeds)
     return f"{len(seeds)} seeds ({named})"
+
+
+def _lengths(outcomes: Sequence[Outcome]) -> list[str]:
+    """How long the runs were and how large their batches, the problems of a kind together."""
+    kinds: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        case = outcome.case
+        kinds.setdefault(f"{case.updates} updates, {_batches(case)}", []).append(case.name)
+    return [f"{kind}: {listed(names)}" for kind, names in kinds.items()]
+
+
+def _batches(case: Case) -> str:
+    if case.problem.train is None:
+        return "no data"
+    if case.batch_size is None:
+        return "the DataLoader's batches"
+    return "all rows at once" if case.batch_size == "full" else f"batches of {case.batch_size}"
 
 
 def _updates(outcomes: Sequence[Outcome]) -> str:

@@ -12,21 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from downslope.tables import shown
+from downslope.views.comparison_curves import LEGEND, rate_curves
 
 WIDTH = 80
 
 
 def print_comparison(
     table: pl.DataFrame,
+    sensitivity: pl.DataFrame,
     sentences: Sequence[str],
     notes: Sequence[str],
     conditions: Sequence[str],
     out: Console,
 ) -> None:
-    """The table, a problem after the other, then what may be said of it and under which terms.
+    """The table and the rate curves, then what may be said of them and under which terms.
 
     Args:
-        table: a row a problem and optimizer, as `Comparison.table` has them.
+        table, sensitivity: as `Comparison` has them.
     """
     out.print(_columns(header=True))
     for part in table.partition_by("problem", maintain_order=True):
@@ -51,10 +53,23 @@ def print_comparison(
                   f"median: final loss over n = {', '.join(map(str, ns))} fresh seeds; {sure}"
                   "quartiles: the spread of the runs; steps: median updates to the target; "
                   "∞: diverged"], out, "")  # fmt: skip
+    _print_curves(sensitivity, out)
     for title, items in (("Summary", sentences), ("Notes", notes), ("Conditions", conditions)):
         if items:
             out.print(Text(f"\n{title}", style="bold"))
             _print_items(items, out, "- ")
+
+
+def _print_curves(sensitivity: pl.DataFrame, out: Console) -> None:
+    curves = rate_curves(sensitivity)
+    if not curves:
+        return
+    out.print(Text("\nRate curves", style="bold"))
+    for problem, lines in curves:
+        out.print(Text(shown(problem), style="bold"))
+        for optimizer, line in lines:
+            out.print(Text(f"{shown(optimizer, 16):16} {line}"))
+    out.print(Text(LEGEND))
 
 
 def _columns(header: bool) -> Table:
@@ -82,12 +97,16 @@ def _print_items(items: Sequence[str], out: Console, mark: str) -> None:
 
 
 def as_text(
-    table: pl.DataFrame, sentences: Sequence[str], notes: Sequence[str], conditions: Sequence[str]
+    table: pl.DataFrame,
+    sensitivity: pl.DataFrame,
+    sentences: Sequence[str],
+    notes: Sequence[str],
+    conditions: Sequence[str],
 ) -> str:
     """The same as plain text of 80 columns."""
     written = StringIO()
     out = Console(file=written, width=WIDTH, color_system=None, highlight=False)
-    print_comparison(table, sentences, notes, conditions, out)
+    print_comparison(table, sensitivity, sentences, notes, conditions, out)
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines())
 
 
