@@ -115,6 +115,7 @@ ORDER = [
     "comparison_targets",
     "comparison_frames",
     "comparison_shares",
+    "comparison_notes",
     "comparison_words",
     "comparison",
     "tablefit",

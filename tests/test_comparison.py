@@ -20,7 +20,7 @@ from downslope.comparison_runs import Seen
 from downslope.comparison_shares import wins
 from downslope.comparison_targets import steps_to, targets_of
 from downslope.sampling import epoch_order
-from downslope.search_spaces import RATES, space_of, spaces_of
+from downslope.search_spaces import space_of, spaces_of
 from downslope.views.comparison_curves import rate_curves
 
 QUICK = {"budget": 6, "steps": 40, "progress": False}
@@ -170,13 +170,14 @@ def test_verdicts():
 
 def test_trials_are_the_same_draws_for_all():
     """The third of one log range is the third of another, and budgets only add trials."""
-    sgd, adam = space_of("sgd"), space_of("adam")
-    for a, b in zip(sgd.trials(20, 5), adam.trials(20, 5), strict=True):
+    sgd, other = space_of("sgd"), ds.Space(optim.Adadelta, lr=ds.LogUniform(0.1, 5))
+    for a, b in zip(sgd.trials(20, 5), other.trials(20, 5), strict=True):
         units = [
-            np.log(t["lr"] / r.low) / np.log(r.high / r.low)
-            for t, r in ((a, RATES["SGD"]), (b, RATES["Adam"]))
+            np.log(trial["lr"] / low) / np.log(high / low)
+            for trial, low, high in ((a, 1e-5, 10), (b, 0.1, 5))
         ]
         assert units[0] == pytest.approx(units[1], abs=1e-9) and 0 <= units[0] <= 1
+    assert space_of("adam").trials(20, 5) == sgd.trials(20, 5)
     assert sgd.trials(20, 5)[:7] == sgd.trials(7, 5) != sgd.trials(7, 6)
 
 
@@ -561,6 +562,7 @@ BOWL = ds.Problem.from_function(lambda x: x**2, start=1.0)
         ({"seeds": 0}, "seeds must be a whole number"),
         ({"seeds": [1, 1]}, "different seeds"),
         ({"seeds": [2, 7]}, "share 2"),
+        ({"validation": 0.2}, "none of the problems has data"),
         ({"target": 1.5}, "target must be a share"),
         ({"engine": "fast"}, "engine must be one of"),
     ],

@@ -10,6 +10,7 @@ import polars as pl
 from torch import optim
 
 from downslope import comparison_frames as frames
+from downslope import comparison_notes as notes_on
 from downslope import comparison_shares as shares_of
 from downslope import comparison_words as words
 from downslope.comparison_cases import cases_of
@@ -203,8 +204,8 @@ def _comparison(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> Com
         expected_best=shares_of.expected_best_frame(outcomes),
         sensitivity=frames.sensitivity_frame(outcomes),
         failures=frames.failures_frame(outcomes),
-        conditions=tuple(words.conditions(outcomes, asked, baseline)),
-        notes=tuple(words.notes(outcomes, asked, baseline)),
+        conditions=tuple(notes_on.conditions(outcomes, asked, baseline)),
+        notes=tuple(notes_on.notes(outcomes, asked, baseline)),
         sentences=tuple(sentences),
     )
 

@@ -100,9 +100,12 @@ def cases_of(
     for name in names:
         if names.count(name) > 1:
             raise InputError(f"two problems are called {name!r}: give a dict of name to problem")
-    return tuple(
+    cases = tuple(
         _case(name, one, epochs, steps, batch_size, order, validation) for name, one in pairs
     )
+    if validation is not None and all(case.problem.train is None for case in cases):
+        raise InputError("validation= needs rows, and none of the problems has data")
+    return cases
 
 
 def _name(given: Any, place: int, count: int) -> str:

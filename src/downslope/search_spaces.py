@@ -25,7 +25,7 @@ class Space:
         label: what the comparison calls it; by default the class's name.
         **settings: hyperparameters by torch's names: a `LogUniform` or `Uniform`; a list, range or
             array for a choice among its values; anything else is held fixed. Where ``lr`` is left
-            out, it is searched in the class's range of `RATES`.
+            out, it is searched from 1e-5 to 10.
 
     Raises:
         InputError: for an unknown name, or where nothing is left to search.
@@ -143,19 +143,11 @@ class Space:
 
 
 ANY_RATE = LogUniform(1e-5, 10.0)
-"""Where the rate is searched for a class that `RATES` does not have."""
+"""Where the rate is searched if a space does not say: the same for all, and wide enough for losses
+of any scale that standardised data and textbook functions have."""
 
-_ADAPTIVE = LogUniform(1e-5, 1.0)
-RATES: Mapping[str, Distribution] = MappingProxyType(
-    {
-        "SGD": LogUniform(1e-5, 10.0),
-        **dict.fromkeys(("Adam", "AdamW", "Adamax", "NAdam", "RAdam", "RMSprop"), _ADAPTIVE),
-        "Adagrad": LogUniform(1e-4, 10.0),
-        "Adadelta": LogUniform(1e-3, 1e3),
-    }
-)
-"""Where the rate is searched if a space does not say: wide enough for losses of any scale that
-standardised data and textbook functions have."""
+RATES: Mapping[str, Distribution] = MappingProxyType({"Adadelta": LogUniform(1e-2, 1e4)})
+"""The exceptions: Adadelta's rate multiplies steps that it has scaled itself; its default is 1."""
 
 NAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {

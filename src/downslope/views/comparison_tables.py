@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from io import StringIO
 from math import isfinite
+from textwrap import wrap
 
 import polars as pl
 from rich.console import Console
@@ -69,7 +70,7 @@ def _print_curves(sensitivity: pl.DataFrame, out: Console) -> None:
         out.print(Text(shown(problem), style="bold"))
         for optimizer, line in lines:
             out.print(Text(f"{shown(optimizer, 16):16} {line}"))
-    out.print(Text(LEGEND))
+    _print_items([LEGEND], out, "")
 
 
 def _columns(header: bool) -> Table:
@@ -85,15 +86,16 @@ def _columns(header: bool) -> Table:
 
 
 def _print_items(items: Sequence[str], out: Console, mark: str) -> None:
+    """Each item broken into lines of the console's width, under its mark."""
     for item in items:
-        if not mark:
-            out.print(Text(item))
-            continue
-        hanging = Table.grid()
-        hanging.add_column(width=len(mark))
-        hanging.add_column(overflow="fold")
-        hanging.add_row(mark, Text(item))
-        out.print(hanging)
+        lines = wrap(
+            item,
+            width=out.width,
+            initial_indent=mark,
+            subsequent_indent=" " * len(mark),
+            break_on_hyphens=False,
+        )
+        out.print(Text("\n".join(lines)))
 
 
 def as_text(
