@@ -277,6 +277,14 @@ def test_the_choice_is_the_best_trial(small):
     ).sort("trial")
     rates = [t["lr"] for t in space_of("adam").trials(6, 0)]
     assert trials["lr"].to_list() == rates
+    assert small.sensitivity["lr"].to_list()[:6] == sorted(rates), (
+        "a curve reads from left to right"
+    )
+    assert small.sensitivity["optimizer"].unique(maintain_order=True).to_list() == [
+        "SGD",
+        "momentum",
+        "Adam",
+    ]
     problem = ds.problems.make("quadratic-10", drawn=True)
     runs = ds.descend(problem, "Adam", lr=rates, seed=range(3), steps=40, every=40,
                       engine="looped", progress=False)  # fmt: skip
@@ -429,6 +437,20 @@ def test_the_edge_of_a_space_is_a_warning():
     wide = ds.compare("quadratic-10", ds.Space(optim.SGD, lr=ds.log_range(1e-6, 1e6, 9)), budget=40,
                       steps=40, progress=False)  # fmt: skip
     assert not any("edge" in note for note in wide.notes)
+
+
+def test_a_lucky_choice_is_said():
+    """On a parabola the loss after one step grows with the start: choose near, report far."""
+    far = ds.problems.make("matyas", drawn=True)
+    losses = {seed: float(far.fresh(seed)().detach()) for seed in range(40)}
+    ordered = sorted(losses, key=losses.get)
+    one = ds.Space(optim.SGD, lr=[1e-9])
+    found = ds.compare({"m": far}, one, budget=1, steps=1, tuning_seeds=ordered[:3],
+                       seeds=ordered[3:13], progress=False)  # fmt: skip
+    assert any("on m the chosen setting's median is higher" in note for note in found.notes)
+    found = ds.compare({"m": far}, one, budget=1, steps=1, tuning_seeds=ordered[-3:],
+                       seeds=ordered[3:13], progress=False)  # fmt: skip
+    assert not any("lucky" in note for note in found.notes)
 
 
 def test_a_problem_without_randomness_is_one_run():

@@ -156,11 +156,12 @@ def targets_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
 
 
 def sensitivity_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
-    """A row a trial on the tuning seeds: the whole curve over rates, failures included."""
+    """A row a trial on the tuning seeds, by rising rate: the whole curve, failures included."""
     rows = []
     for outcome in outcomes:
         for label, seen in zip(outcome.labels, outcome.tuned, strict=True):
-            for k, setting in enumerate(seen.settings):
+            by_rate = sorted(enumerate(seen.settings), key=lambda pair: _rate(pair[1]) or 0.0)
+            for k, setting in by_rate:
                 bad = seen.first_bad_step[k][seen.first_bad_step[k] >= 0]
                 rows.append(
                     {
@@ -178,8 +179,7 @@ def sensitivity_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                         "chosen": k == seen.chosen,
                     }
                 )
-    frame = frame_of(rows, first_bad_step=pl.Int64, lr=pl.Float64)
-    return frame.sort("problem", "optimizer", "lr", "trial", maintain_order=True)
+    return frame_of(rows, first_bad_step=pl.Int64, lr=pl.Float64)
 
 
 def failures_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:

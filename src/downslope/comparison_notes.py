@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from downslope.comparison_cases import Case
 from downslope.comparison_frames import Outcome
 from downslope.comparison_runs import Asked
+from downslope.comparison_stats import median
 from downslope.errors import listed
 from downslope.search_spaces import Space
 
@@ -135,9 +136,23 @@ def _of_trials(outcomes: Sequence[Outcome], spaces: Sequence[Space]) -> list[str
                 f"{label}: the best setting lies at the edge of what was tried on "
                 f"{listed(edges)}: a wider space may hold a better one"
             )
+        if lucky := [o.case.name for o in outcomes if _lucky(o, place)]:
+            said.append(
+                f"{label}: on {listed(lucky)} the chosen setting's median is higher on the fresh "
+                "seeds than its loss on any tuning seed: the choice was lucky, and more tuning "
+                "seeds may choose better"
+            )
         if len(outcomes[0].reported[place].settings) == 1:
             said.append(f"{label} has no default setting: there is none beside the chosen one")
     return said
+
+
+def _lucky(outcome: Outcome, place: int) -> bool:
+    """Whether an optimizer's chosen setting did worse on the fresh seeds than on every other."""
+    seen = outcome.tuned[place]
+    before = seen.score[seen.chosen]
+    after = median(outcome.reported[place].score[0])
+    return bool(outcome.case.varies and after > before.max() + outcome.resolution)
 
 
 def _of_engines(outcomes: Sequence[Outcome], asked: Asked) -> list[str]:
