@@ -1,6 +1,8 @@
 """`downslope compare` as a user meets it: exit statuses, sentences, JSON."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,12 @@ def test_wrong_use(arguments, said):
 
 def test_help_names_an_example():
     assert "downslope compare" in compare("--help")
+
+
+def test_nothing_heavy_is_imported_beforehand():
+    code = (
+        "import sys, downslope.cli_compare\n"
+        "print([name for name in ('torch', 'polars', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

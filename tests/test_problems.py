@@ -79,8 +79,8 @@ def test_nothing_is_lower(name):
     assert values(name, near).numpy().min() >= entry.optimum - 1e-12
     lowest = points[np.argsort(found)[:4]]
     starts = [{"x": torch.from_numpy(place)} for place in lowest]
-    runs = ds.descend(problems.make(name), "Adam", lr=[1e-3, 1e-2], steps=200, start=starts,
-                      engine="stacked", every=200, progress=False)  # fmt: skip
+    runs = ds.descend(problems.make(name), "Adam", lr=[1e-3, 1e-2], steps=80, start=starts,
+                      engine="stacked", every=80, progress=False)  # fmt: skip
     assert np.nanmin(runs.loss) >= entry.optimum - 1e-9
 
 

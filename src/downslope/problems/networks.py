@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from downslope.errors import DownslopeError
 from downslope.problem import Problem
 from downslope.problems.entry import Entry, function_entry
 
@@ -26,13 +25,7 @@ DIGITS = 300
 
 def _bundled(name: str) -> tuple[Array, Array]:
     """X (rows, features) and y (rows,) of a data set inside scikit-learn."""
-    try:
-        datasets = import_module("sklearn.datasets")
-    except ImportError as error:
-        raise DownslopeError(
-            f"the {name} data comes with scikit-learn, which is not installed: "
-            "pip install scikit-learn"
-        ) from error
+    datasets = import_module("sklearn.datasets")  # when it is needed: it takes a while
     X, y = getattr(datasets, f"load_{name}")(return_X_y=True)
     return np.asarray(X, dtype=float), np.asarray(y)
 
