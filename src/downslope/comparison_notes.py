@@ -9,6 +9,7 @@ from downslope.comparison_frames import Outcome
 from downslope.comparison_runs import Asked
 from downslope.comparison_stats import median
 from downslope.errors import listed
+from downslope.plan import FEW_RUNS
 from downslope.search_spaces import Space
 
 FEW_SEEDS, FEWEST_SEEDS = 10, 6
@@ -161,7 +162,7 @@ def _of_engines(outcomes: Sequence[Outcome], asked: Asked) -> list[str]:
     slow: dict[str, list[str]] = {}
     for outcome in outcomes:
         for label, seen in zip(outcome.labels, outcome.tuned, strict=True):
-            if "looped" in seen.engine:
+            if "looped" in seen.engine and seen.score.size >= FEW_RUNS:
                 slow.setdefault(label, []).append(outcome.case.name)
     return [
         f"{label} went through torch.optim itself, one run after another, on "

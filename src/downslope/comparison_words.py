@@ -52,9 +52,10 @@ def _won(wins: pl.DataFrame, a: str, b: str) -> str:
     row = wins.filter(
         pl.col("problem").is_null() & (pl.col("optimizer") == a) & (pl.col("against") == b)
     ).to_dicts()[0]
-    share = f"Over all problems it wins {row['share']:.0%} of the paired runs, ties by half"
+    share = f"{row['share']:.0%} of the paired runs, ties by half"
     if row["low"] != row["low"]:
-        return f"{share} (too few problems for an interval: no claim beyond these)."
+        return f"It wins {share}; problems are too few to claim more."
+    share = f"Over all problems it wins {share}"
     between = f"{share} (95 %: {row['low']:.0%} to {row['high']:.0%})"
     if row["low"] <= 0.5 <= row["high"]:
         return f"{between}: no claim beyond these problems."
