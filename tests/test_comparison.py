@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn, optim
 
 import downslope as ds
-from downslope import comparison_stats as stats
+from downslope.comparing import stats
 from downslope.comparing.cases import cases_of
 from downslope.comparing.runs import Seen
 from downslope.comparing.shares import wins

@@ -9,10 +9,10 @@ from typing import Any
 import polars as pl
 from torch import optim
 
-from downslope import comparison_frames as frames
-from downslope import comparison_notes as notes_on
-from downslope import comparison_shares as shares_of
-from downslope import comparison_words as words
+from downslope.comparing import frames as frames
+from downslope.comparing import notes as notes_on
+from downslope.comparing import shares as shares_of
+from downslope.comparing import words
 from downslope.comparing.cases import cases_of
 from downslope.comparing.frames import Outcome
 from downslope.comparing.runs import Asked, report, tune
