@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from downslope.errors import DownslopeError, InputError
     from downslope.grid import Grid, log_range
     from downslope.problem import Problem
+    from downslope.ranges import Range
     from downslope.runs import Run, Runs
     from downslope.schedules import Schedule
     from downslope.study import load
+    from downslope.tuning import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -20,18 +22,21 @@ _WHERE = {
     "Problem": "problem",
     "Grid": "grid",
     "log_range": "grid",
+    "Range": "ranges",
     "Schedule": "schedules",
     "descend": "descent",
     "Runs": "runs",
     "Run": "runs",
     "load": "study",
+    "tune": "tuning",
+    "Tuning": "tuning",
     "DownslopeError": "errors",
     "InputError": "errors",
     "InterruptedWarning": "descent",
 }
 
-__all__ = ["DownslopeError", "Grid", "InputError", "InterruptedWarning", "Problem", "Run", "Runs",
-           "Schedule", "descend", "load", "log_range"]  # fmt: skip
+__all__ = ["DownslopeError", "Grid", "InputError", "InterruptedWarning", "Problem", "Range", "Run",
+           "Runs", "Schedule", "Tuning", "descend", "load", "log_range", "tune"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

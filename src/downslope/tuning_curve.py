@@ -1,0 +1,232 @@
+"""Which rate to take, from the losses at which runs ended: pure functions of plain arrays.
+
+The rule, in order:
+
+1. A rate at which a seed diverged, or ended above where it began, is not taken, nor one so close
+   below it that another order of the samples may diverge (`MARGIN`).
+2. Losses count by their logarithm; where some are below zero, by their share of the way from the
+   start to the best (`levels`).
+3. The median over the seeds, smoothed over neighbouring rates (local quadratics, Cleveland 1979,
+   "Robust locally weighted regression") where seeds differ, so that no lucky rate is taken.
+4. Of all neighbours of the lowest that are as good within `TIE`, the middle one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+MARGIN = 1.15
+"""How far below a rate that diverged a rate must lie, where seeds differ."""
+
+EXACT_MARGIN = 1.01
+"""The same where all seeds give the same run."""
+
+NOISE = 1e-3
+"""Spread of the levels over seeds above which they count as different."""
+
+TIE, EXACT_TIE = 0.01, 0.001
+"""Levels that differ by less are as good as each other; the second where seeds do not differ."""
+
+WINDOW = 0.15
+"""Decades to each side over which levels are smoothed."""
+
+FLAT = 0.0953
+"""Levels up to this above the best are said to be about as good: log 1.1, 10 % of the loss."""
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """The ends of runs at some rates.
+
+    Attributes:
+        rates: (rates,), ascending.
+        ends: (rates, seeds) scores, lower is better; NaN where a seed diverged or was not tried.
+        diverged: (rates, seeds), which diverged.
+        start: (seeds,) scores at the start; NaN where unknown.
+    """
+
+    rates: Array
+    ends: Array
+    diverged: Mask
+    start: Array
+
+    @property
+    def seeds(self) -> NDArray[np.int64]:
+        """How many seeds were tried at each rate, (rates,)."""
+        made: NDArray[np.int64] = (np.isfinite(self.ends) | self.diverged).sum(1)
+        return made
+
+    @property
+    def stable(self) -> Mask:
+        """At which rates no seed diverged, (rates,)."""
+        bad, known = self.diverged.any(1), np.isfinite(self.ends).any(1)
+        made: Mask = np.logical_and(known, ~bad)
+        return made
+
+    @property
+    def medians(self) -> Array:
+        """Over the seeds that did not diverge, (rates,); NaN where all did."""
+        return over_seeds(self.ends, np.median)
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A rate, by its place on the curve.
+
+    Attributes:
+        place: which rate; None if none is stable.
+        low, high: places of the first and last rate that tie with the lowest.
+        level: (rates,) what was compared; inf where a rate may not be taken.
+        noisy: whether seeds differ.
+        sharp: whether neighbours on the curve are so much worse that finer steps would gain.
+    """
+
+    place: int | None
+    low: int
+    high: int
+    level: Array
+    noisy: bool
+    sharp: bool
+
+
+def over_seeds(ends: Array, what: object) -> Array:
+    """A number a rate from its finite ends, (rates,); NaN where there is none."""
+    assert callable(what)
+    finite = [row[np.isfinite(row)] for row in ends]
+    return np.array([float(what(row)) if len(row) else np.nan for row in finite])
+
+
+def levels(ends: Array, start: Array, resolution: float) -> Array:
+    """Scores on the scale on which they are compared, of the shape of `ends`.
+
+    The logarithm where no score is below zero. Otherwise the share of the way from the start to
+    the best of the medians, so that one is 100 %.
+
+    Args:
+        resolution: the spacing of floating-point numbers at 1; a loss below its square times the
+            start's is zero within rounding, and not told apart from others.
+    """
+    begun = _start(start)
+    finite = ends[np.isfinite(ends)]
+    if not len(finite):
+        return np.full_like(ends, np.nan)
+    if finite.min() >= 0:
+        least = max(resolution**2 * max(abs(begun), 1e-30), 1e-300)
+        made: Array = np.log(np.maximum(ends, least))
+        return made
+    best = float(np.nanmin(over_seeds(ends, np.median)))
+    way = max(abs(begun - best), resolution * max(abs(begun), abs(best)), 1e-300)
+    shares: Array = (ends - best) / way
+    return shares
+
+
+def choose(curve: Curve, resolution: float = 2**-23) -> Choice:
+    """The rate to take; see the rule above.
+
+    >>> rates = np.array([0.1, 0.2, 0.3, 0.4])
+    >>> ends = np.array([[4.0], [1.0], [2.0], [np.nan]])
+    >>> curve = Curve(rates, ends, np.isnan(ends), np.array([9.0]))
+    >>> choose(curve).place
+    1
+    """
+    level = levels(curve.ends, curve.start, resolution)
+    spread = over_seeds(level, np.std)
+    median = over_seeds(level, np.median)
+    stable = curve.stable
+    if not stable.any():
+        return Choice(None, 0, 0, np.full(len(median), np.inf), False, False)
+    well = curve.seeds >= curve.seeds[stable].max() / 2  # a few seeds alone choose nothing
+    near = stable & well
+    near &= median <= np.nanmin(median[near], initial=np.inf) + FLAT
+    noisy = bool(near.any() and np.median(spread[near]) > NOISE)
+    allowed = _allowed(curve, MARGIN if noisy else EXACT_MARGIN)
+    allowed = allowed & well if (allowed & well).any() else allowed
+    level = np.where(allowed, median, np.inf)
+    if noisy:
+        level = smoothed(np.log10(curve.rates), level)
+    best = int(np.argmin(level))
+    low, high = around(level <= level[best] + (TIE if noisy else EXACT_TIE), best)
+    place = middle(curve.rates, low, high)
+    beside = level[[p for p in (best - 1, best + 1) if 0 <= p < len(level)]]
+    sharp = not noisy and bool((beside > level[best] + TIE).any())
+    return Choice(place, low, high, level, noisy, sharp)
+
+
+def _allowed(curve: Curve, margin: float) -> Mask:
+    """Which rates may be taken: with the margin and no seed above its start, if there are such."""
+    stable = curve.stable
+    with np.errstate(invalid="ignore"):
+        grown = (curve.ends > curve.start).any(1) & stable
+    strict = stable & ~grown & ~_close_below(curve.rates, ~stable, margin)
+    if strict.any():
+        return strict
+    return stable if not (stable & ~grown).any() else stable & ~grown
+
+
+def _close_below(rates: Array, bad: Mask, margin: float) -> Mask:
+    """Which rates have a bad one less than a factor `margin` above them."""
+    above = rates[None, :] / rates[:, None]
+    close: Mask = (above > 1) & (above < margin) & bad[None, :]
+    return np.asarray(close.any(1))
+
+
+def _start(start: Array) -> float:
+    finite = start[np.isfinite(start)]
+    return float(np.median(finite)) if len(finite) else 1.0
+
+
+def smoothed(places: Array, level: Array, window: float = WINDOW) -> Array:
+    """Levels by local quadratics over `window` to each side; inf stays, and is never looked at.
+
+    Args:
+        places: (rates,) the logarithms of the rates; level: (rates,).
+    """
+    made = level.copy()
+    for at in np.flatnonzero(np.isfinite(level)):
+        distance = np.abs(places - places[at]) / window
+        weight = np.where(distance < 1, (1 - np.minimum(distance, 1) ** 3) ** 3, 0.0)
+        weight[~np.isfinite(level)] = 0.0
+        known = weight > 0
+        if known.sum() < 4:  # a quadratic through three points is those points
+            continue
+        root = np.sqrt(weight[known])
+        powers = np.vander(places[known] - places[at], 3) * root[:, None]
+        made[at] = np.linalg.lstsq(powers, level[known] * root, rcond=None)[0][2]
+    return made
+
+
+def around(good: Mask, place: int) -> tuple[int, int]:
+    """The first and last place of the stretch of good ones around `place`."""
+    low = high = place
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high < len(good) - 1 and good[high + 1]:
+        high += 1
+    return low, high
+
+
+def middle(rates: Array, low: int, high: int) -> int:
+    """The rate between two places that is nearest to their geometric mean."""
+    between = np.log(rates[low : high + 1])
+    return low + int(np.argmin(np.abs(between - (between[0] + between[-1]) / 2)))
+
+
+def stable_span(curve: Curve, place: int) -> tuple[int, int]:
+    """Places of the lowest and highest rate around `place` between which no seed diverged."""
+    return around(curve.stable, place)
+
+
+def flat_span(curve: Curve, place: int, noisy: bool, resolution: float) -> tuple[int, int]:
+    """Places of the lowest and highest rate around the chosen one about as good: see `FLAT`."""
+    median = over_seeds(levels(curve.ends, curve.start, resolution), np.median)
+    level = np.where(curve.stable, median, np.inf)
+    if noisy:
+        level = smoothed(np.log10(curve.rates), level)
+    best = min(float(level.min()), float(level[place]))
+    return around(level <= best + FLAT, place)
