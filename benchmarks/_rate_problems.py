@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -50,7 +51,7 @@ class Case:
     def settings(self) -> dict[str, Any]:
         return OPTIMIZERS[self.method][1]
 
-    @property
+    @cached_property
     def problem(self) -> ds.Problem:
         return ds.Problem.from_model(self.model, self.X, self.y, loss=self.loss)
 

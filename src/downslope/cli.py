@@ -58,7 +58,7 @@ def fit(
         list[str] | None, typer.Option(help="A class of torch.optim; may be repeated. [SGD, Adam]")
     ] = None,
     lr: Annotated[
-        str, typer.Option(help="Learning rates: LOW:HIGH:COUNT, or values with commas.")
+        str, typer.Option(help="Learning rates: LOW:HIGH:COUNT, values with commas, or auto.")
     ] = "1e-4:1:13",
     set_: Annotated[
         list[str] | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -39,13 +39,16 @@ class Tuning:
             of any seed diverged (as `descend` says so: within this horizon). None without a rate.
         first_unstable: the lowest rate tried above `stable`, at which a run diverged; None if
             there is none.
-        flatness: the lowest and highest rate tried around the chosen one whose median loss is
-            within 10 % of the best (10 % of the way from the start, where losses go below zero).
+        flatness: the lowest and highest rate tried around the chosen one between which losses are
+            within 10 % of those at the chosen one: the median over the same seeds, smoothed like
+            those (where losses go below zero, 10 % of the way from the start to the best).
         runs: all runs of the search, as one `Runs`.
         curve: a row a rate, with the chosen other settings: lr, median, low and high (final
             losses over the seeds that did not diverge), diverged, seeds.
         score: the median final loss (validation, if there is one) at the chosen rate.
         notes: what must be known of all this, in sentences.
+        searched: the names of what was searched, the rate among them.
+        seeds: how many runs there are with the chosen settings: the seeds, for each start.
     """
 
     optimizer: type[optim.Optimizer]
@@ -58,7 +61,8 @@ class Tuning:
     curve: pl.DataFrame
     score: float | None
     notes: tuple[str, ...]
-    seeds: int = field(default=0)
+    searched: tuple[str, ...]
+    seeds: int
 
     @property
     def flatness_factor(self) -> float | None:
@@ -89,9 +93,10 @@ class Tuning:
 
     def __repr__(self) -> str:
         words = [self.optimizer.__name__]
-        words += [f"{name}={short(value)}" for name, value in self.settings.items()]
-        if self.lr is None and self.score is None:
+        if self.score is None:
             words.append("no stable rate")
+        else:
+            words += [f"{name}={short(self.settings[name])}" for name in self.searched]
         if self.stable is not None:
             words.append(f"stable {short(self.stable[0])} to {short(self.stable[1])}")
         if self.flatness is not None:
@@ -282,7 +287,7 @@ def _told(found: Search) -> Tuning:
         flatness = (float(curve.rates[low]), float(curve.rates[high]))
     chosen = {**asked.fixed, **({} if place is None else found.others[other])}
     if lr is not None:
-        chosen["lr"] = lr
+        chosen = {"lr": lr, **chosen}
     ends = found.sign * curve.ends
     frame = pl.DataFrame(
         {
@@ -306,5 +311,6 @@ def _told(found: Search) -> Tuning:
         curve=frame,
         score=score,
         notes=notes_of(told),
+        searched=(*(["lr"] if has_rate else []), *asked.axes),
         seeds=0 if place is None else int(curve.seeds[place]),
     )

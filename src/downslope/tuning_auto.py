@@ -100,10 +100,9 @@ def _rate(
 ) -> float:
     found = tune(problem, grid.optimizer, engine=engine, progress=progress, **asked)
     if found.lr is None:
-        names = ("batch_size", "order", "clip_norm")
-        settings = {n: v for n, v in asked.items() if n in found.settings or n in names}
+        settings = {n: v for n, v in found.settings.items() if v is not None and n != "order"}
         raise DownslopeError(
-            f"lr='auto' found no rate for {grid.optimizer.__name__} with "
-            f"{shown({n: v for n, v in settings.items() if n != 'lr'})}: {found.notes[0]}"
+            f"lr='auto' found no rate for {grid.optimizer.__name__}"
+            f"{' with ' if settings else ''}{shown(settings)}: {found.notes[0]}"
         )
     return found.lr

@@ -37,7 +37,7 @@ WINDOW = 0.15
 """Decades to each side over which levels are smoothed."""
 
 FLAT = 0.0953
-"""Levels up to this above the best are said to be about as good: log 1.1, 10 % of the loss."""
+"""Levels up to this above the chosen are said to be about as good: log 1.1, 10 % of the loss."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +126,11 @@ def levels(ends: Array, start: Array, resolution: float) -> Array:
     return shares
 
 
-def choose(curve: Curve, resolution: float = 2**-23) -> Choice:
+def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Choice:
     """The rate to take; see the rule above.
+
+    Args:
+        drawn: whether seeds differ, where that cannot be seen since there is but one.
 
     >>> rates = np.array([0.1, 0.2, 0.3, 0.4])
     >>> ends = np.array([[4.0], [1.0], [2.0], [np.nan]])
@@ -145,6 +148,7 @@ def choose(curve: Curve, resolution: float = 2**-23) -> Choice:
     near = stable & well
     near &= median <= np.nanmin(median[near], initial=np.inf) + FLAT
     noisy = bool(near.any() and np.median(spread[near]) > NOISE)
+    noisy = noisy or (drawn and bool(curve.seeds.max() == 1))
     allowed = _allowed(curve, MARGIN if noisy else EXACT_MARGIN)
     allowed = allowed & well if (allowed & well).any() else allowed
     level = np.where(allowed, median, np.inf)
@@ -222,11 +226,24 @@ def stable_span(curve: Curve, place: int) -> tuple[int, int]:
     return around(curve.stable, place)
 
 
+def beside(curve: Curve, place: int, resolution: float) -> Array:
+    """How much higher levels are than at `place`, (rates,): the median over the seeds that both
+    were tried with, so that rates tried with other seeds can be compared; inf where unstable."""
+    level = levels(curve.ends, curve.start, resolution)
+    above = over_seeds(level - level[place], np.median)
+    return np.where(curve.stable & np.isfinite(above), above, np.inf)
+
+
 def flat_span(curve: Curve, place: int, noisy: bool, resolution: float) -> tuple[int, int]:
-    """Places of the lowest and highest rate around the chosen one about as good: see `FLAT`."""
-    median = over_seeds(levels(curve.ends, curve.start, resolution), np.median)
-    level = np.where(curve.stable, median, np.inf)
+    """Places of the lowest and highest rate around `place` about as good: see `FLAT`."""
+    above = beside(curve, place, resolution)
     if noisy:
-        level = smoothed(np.log10(curve.rates), level)
-    best = min(float(level.min()), float(level[place]))
-    return around(level <= best + FLAT, place)
+        above = smoothed(np.log10(curve.rates), above)
+    return around(above <= FLAT, place)
+
+
+def alike(curve: Curve, resolution: float) -> bool:
+    """Whether all rates end alike, each seed by itself."""
+    level = levels(curve.ends, curve.start, resolution)
+    spans = [float(np.ptp(seed[np.isfinite(seed)])) for seed in level.T]
+    return bool(curve.stable.all()) and max(spans) <= TIE

@@ -128,19 +128,25 @@ class Search:
 
     @property
     def all_seeds(self) -> tuple[int, ...]:
-        """The seeds of the second look: one where they all come to the same."""
-        given = self.asked.seeds
-        if given is not None:
-            return given
-        return self.seeds(self.effort.first if self.seeds_alike else self.effort.seeds)
+        """The seeds of the second look: no more than of the first where they draw nothing."""
+        if self.asked.seeds is not None:
+            return self.asked.seeds
+        return self.seeds(self.effort.seeds if self.drawn else self.effort.first)
 
     @property
-    def seeds_alike(self) -> bool:
-        """Whether, in the first look, all seeds ended alike to the last bit."""
-        first = self.stages[0]
-        ends = first.runs.score.reshape(len(first.rows), -1)
-        alike = (ends == ends[:, :1]) | (np.isnan(ends) & np.isnan(ends[:, :1]))
-        return bool(len(first.seeds) > 1 and alike.all())
+    def drawn(self) -> bool:
+        """Whether a seed draws anything: the start, the order of samples, or random layers."""
+        asked, problem = self.asked, self.asked.problem
+        if problem.draws_start or problem.loader is not None or problem.random:
+            return True
+        if problem.train is None:
+            return False
+        given = {"batch_size": problem.batch_size, "order": problem.order, **asked.fixed}
+        for other in self.others:
+            size, order = ({**given, **other}[name] for name in ("batch_size", "order"))
+            if size not in ("full", None) and (size < len(problem.train) or order == "replacement"):
+                return True
+        return False
 
     def curve(self, other: int) -> Curve:
         """All ends with these other settings, by rate."""
@@ -167,7 +173,7 @@ class Search:
 
     def choice(self, other: int) -> Choice:
         """The rate to take with these other settings."""
-        return choose(self.curve(other), self.resolution)
+        return choose(self.curve(other), self.resolution, self.drawn)
 
     def score(self, other: int) -> float:
         """The median score at the rate to take; inf if none is stable."""
@@ -176,8 +182,11 @@ class Search:
 
     @property
     def ranked(self) -> list[int]:
-        """The other settings, the best first."""
-        return sorted(range(len(self.others)), key=self.score)
+        """The other settings, the best first; those tried with few seeds after the others, since
+        the luckiest of many that were hardly tried is not the best."""
+        tried = [self.curve(other).seeds.max() for other in range(len(self.others))]
+        few = [seeds < max(tried) / 2 for seeds in tried]
+        return sorted(range(len(self.others)), key=lambda other: (few[other], self.score(other)))
 
     def tried(self, rows: Sequence[Row], seeds: Sequence[int]) -> Search:
         """This, and the rows carried out with these seeds."""

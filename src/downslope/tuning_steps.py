@@ -15,7 +15,7 @@ import numpy as np
 
 from downslope.errors import EngineError
 from downslope.ranges import Range, rounded
-from downslope.tuning_curve import TIE, Array, Choice, Curve, levels, over_seeds
+from downslope.tuning_curve import Array, Choice, Curve, alike
 from downslope.tuning_search import EFFORTS, Asked, Effort, Row, Search, Stage, carried_out
 
 LOWEST, HIGHEST = 1e-18, 1e10
@@ -111,9 +111,10 @@ def beyond(found: Search) -> str | None:
     curve, choice = found.curve(best), found.choice(best)
     if choice.place is None:
         return "lower"
-    median = over_seeds(levels(curve.ends, curve.start, found.resolution), np.median)
-    if curve.stable.all() and median.max() - median.min() <= TIE:
-        return None  # the rate does not matter
+    if alike(curve, found.resolution):  # no rate matters, or none is large enough
+        gained = np.nanmedian(curve.ends[0] - curve.ends[-1])
+        seen = gained > 8 * found.resolution * np.nanmedian(np.abs(curve.start))
+        return "upper" if seen and (curve.medians[-1] <= curve.medians).all() else None
     if choice.high == len(curve.rates) - 1:
         return "upper"
     with np.errstate(invalid="ignore"):

@@ -10,7 +10,7 @@ import numpy as np
 
 from downslope.optimizers import hyperparameters, is_number
 from downslope.ranges import Range
-from downslope.tuning_curve import TIE, Choice, Curve, levels, over_seeds
+from downslope.tuning_curve import TIE, Choice, Curve, alike, levels
 from downslope.tuning_search import WIDE, Asked, Search
 
 if TYPE_CHECKING:
@@ -52,9 +52,7 @@ def default_rate(asked: Asked) -> float | None:
 
 def rate_matters(search: Search, other: int) -> bool:
     """Whether some rate ends otherwise than the rest, by more than nothing."""
-    curve = search.curve(other)
-    median = over_seeds(levels(curve.ends, curve.start, search.resolution), np.median)
-    return not curve.stable.all() or bool(median.max() - median.min() > TIE)
+    return not alike(search.curve(other), search.resolution)
 
 
 def notes_of(found: Found) -> tuple[str, ...]:
@@ -101,9 +99,11 @@ def _on_the_rate(found: Found) -> Iterator[str]:
     same = np.isclose(curve.rates, default or np.nan, 1e-9, 0)
     at = int(np.argmax(same))
     if same.any() and at != found.place and not curve.diverged[at].any():
+        both = np.isfinite(curve.ends[[at, found.place]]).all(0)
+        ends = search.sign * np.median(curve.ends[[at, found.place]][:, both], axis=1)
         yield (
-            f"The optimizer's own default, {short(default)}, ends at {_loss(found, at)}; the "
-            f"chosen rate at {_loss(found, found.place)}."
+            f"The optimizer's own default, {short(default)}, ends at {short(float(ends[0]))}, the "
+            f"chosen rate at {short(float(ends[1]))} with the same seeds."
         )
 
 
@@ -116,10 +116,6 @@ def _edge_of_rates(found: Found) -> str:
         f"The best reaches the {word} of the rates {given}, {edge}: a {other} one may do as well "
         "or better."
     )
-
-
-def _loss(found: Found, place: int) -> str:
-    return short(found.search.sign * float(found.curve.medians[place]))
 
 
 def _on_the_losses(found: Found) -> Iterator[str]:
@@ -144,12 +140,16 @@ def _on_the_losses(found: Found) -> Iterator[str]:
     level = levels(curve.ends, curve.start, search.resolution)[place]
     if len(ends) > 1 and np.nanmax(level) - np.nanmin(level) > np.log(1.5):
         low, high = sorted((search.sign * low, search.sign * high))
+        smooth = isinstance(search.asked.rates, Range)
         yield (
-            f"Noisy: at the chosen rate the {len(ends)} seeds end between {short(low)} and "
-            f"{short(high)}; medians were smoothed over neighbouring rates."
+            f"Noisy: with the chosen settings the {len(ends)} runs end between {short(low)} and "
+            f"{short(high)}"
+            + ("; medians were smoothed over neighbouring rates." if smooth else ".")
         )
-    if search.seeds_alike:
+    if not search.drawn:
         yield "All seeds give the same runs (no order or start is drawn): one would do."
+    elif len(search.all_seeds) < 3:
+        yield "Fewer than three seeds: their luck is part of the choice."
 
 
 def _on_the_rest(found: Found) -> Iterator[str]:
@@ -179,16 +179,21 @@ def _on_the_rest(found: Found) -> Iterator[str]:
 def _close_seconds(found: Found) -> Iterator[str]:
     """Other settings that these seeds do not tell apart from the chosen ones."""
     search = found.search
-    best, second = search.ranked[0], (*search.ranked, None)[1]
-    if second is None or not np.isfinite(search.score(second)):
+    lists = [name for name, axis in search.asked.axes.items() if not isinstance(axis, Range)]
+    best, *rest = search.ranked
+    enough = search.curve(best).seeds.max() / 2
+    for second in rest:
+        differs = any(search.others[second][n] != search.others[best][n] for n in lists)
+        if not differs or search.curve(second).seeds.max() < enough:
+            continue
+        both = np.array([[search.score(best)], [search.score(second)]])
+        level = levels(both, found.curve.start, search.resolution)[:, 0]
+        if level[1] - level[0] <= TIE:
+            yield (
+                f"{shown(search.others[second])} does as well within 1 % (at its own best rate): "
+                "these runs do not tell it from what was chosen."
+            )
         return
-    both = np.array([[search.score(best)], [search.score(second)]])
-    level = levels(both, found.curve.start, search.resolution)[:, 0]
-    if level[1] - level[0] <= TIE:
-        yield (
-            f"{shown(search.others[second])} does as well within 1 % (at its own best rate): these "
-            "runs do not tell it from what was chosen."
-        )
 
 
 def summary_of(tuning: Tuning) -> str:
@@ -199,9 +204,11 @@ def summary_of(tuning: Tuning) -> str:
     if tuning.score is None:
         lines.append(f"{name}: no stable rate was found in {len(tuning.runs)} runs.")
     else:
+        seeds = "one seed" if tuning.seeds == 1 else f"median of {tuning.seeds} runs"
+        taken = {searched: tuning.settings[searched] for searched in tuning.searched}
         lines.append(
-            f"{name}: take {shown(tuning.settings)}; its final {measure} is {short(tuning.score)} "
-            f"(median of {tuning.seeds} seeds, {len(tuning.runs)} runs in all)."
+            f"{name}: take {shown(taken)}; its final {measure} is {short(tuning.score)} "
+            f"({seeds}, {len(tuning.runs)} runs in all)."
         )
     if tuning.stable is not None:
         ends = "nothing tried above it diverged"
@@ -214,6 +221,6 @@ def summary_of(tuning: Tuning) -> str:
     if tuning.flatness is not None and tuning.flatness_factor is not None:
         lines.append(
             f"Flat: rates from {short(tuning.flatness[0])} to {short(tuning.flatness[1])} "
-            f"(a factor {tuning.flatness_factor:.3g}) end within 10 % of the best."
+            f"(a factor {tuning.flatness_factor:.3g}) end within 10 % of it."
         )
     return "\n".join([*lines, *tuning.notes])
