@@ -31,7 +31,7 @@ def _loader(case: Case) -> DataLoader[tuple[torch.Tensor, ...]]:
 
 
 def valley(case: Case) -> float:
-    """fastai's default suggestion."""
+    """The default suggestion of fastai."""
     model, optimizer = case.fresh()
     rates, losses = [], []
     mean, best, loader = 0.0, float("inf"), _loader(case)

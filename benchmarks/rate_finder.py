@@ -172,8 +172,9 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)  # a step of this size is slower on more
     peer = version("torch-lr-finder") if HAVE_TORCH_LR_FINDER else "not installed, left out"
-    print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python "
-          f"{platform.python_version()}, torch {torch.__version__}, torch-lr-finder {peer}")  # fmt: skip
+    machine = platform.processor() or platform.machine()
+    print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+          f"torch {torch.__version__}, torch-lr-finder {peer}")  # fmt: skip
     print(f"{ROWS} rows, {STEPS} steps of batch {BATCH}, noise {given.noise:g}, medians of "
           f"{given.orders} fresh orders")  # fmt: skip
     print("problem, optimizer | best on the grid: loss, rate | "

@@ -292,9 +292,9 @@ def _told(found: Search) -> Tuning:
     frame = pl.DataFrame(
         {
             "lr": curve.rates if has_rate else np.full(len(curve.rates), np.nan),
-            "median": over_seeds(ends, np.median),
-            "low": over_seeds(ends, np.min),
-            "high": over_seeds(ends, np.max),
+            "median": over_seeds(ends, np.nanmedian),
+            "low": over_seeds(ends, np.nanmin),
+            "high": over_seeds(ends, np.nanmax),
             "diverged": curve.diverged.sum(1),
             "seeds": curve.seeds,
         }

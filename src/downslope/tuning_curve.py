@@ -13,6 +13,7 @@ The rule, in order:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,7 +73,7 @@ class Curve:
     @property
     def medians(self) -> Array:
         """Over the seeds that did not diverge, (rates,); NaN where all did."""
-        return over_seeds(self.ends, np.median)
+        return over_seeds(self.ends, np.nanmedian)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,11 +96,18 @@ class Choice:
     sharp: bool
 
 
-def over_seeds(ends: Array, what: object) -> Array:
-    """A number a rate from its finite ends, (rates,); NaN where there is none."""
-    assert callable(what)
-    finite = [row[np.isfinite(row)] for row in ends]
-    return np.array([float(what(row)) if len(row) else np.nan for row in finite])
+def over_seeds(ends: Array, what: Callable[..., Array]) -> Array:
+    """A number a rate from its finite ends, (rates,); NaN where there is none.
+
+    Args:
+        what: `numpy.nanmedian` and the like.
+    """
+    made = np.full(len(ends), np.nan)
+    known = np.isfinite(ends)
+    some = known.any(1)
+    if some.any():
+        made[some] = what(np.where(known, ends, np.nan)[some], axis=1)
+    return made
 
 
 def levels(ends: Array, start: Array, resolution: float) -> Array:
@@ -120,7 +128,7 @@ def levels(ends: Array, start: Array, resolution: float) -> Array:
         least = max(resolution**2 * max(abs(begun), 1e-30), 1e-300)
         made: Array = np.log(np.maximum(ends, least))
         return made
-    best = float(np.nanmin(over_seeds(ends, np.median)))
+    best = float(np.nanmin(over_seeds(ends, np.nanmedian)))
     way = max(abs(begun - best), resolution * max(abs(begun), abs(best)), 1e-300)
     shares: Array = (ends - best) / way
     return shares
@@ -139,8 +147,8 @@ def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Cho
     1
     """
     level = levels(curve.ends, curve.start, resolution)
-    spread = over_seeds(level, np.std)
-    median = over_seeds(level, np.median)
+    spread = over_seeds(level, np.nanstd)
+    median = over_seeds(level, np.nanmedian)
     stable = curve.stable
     if not stable.any():
         return Choice(None, 0, 0, np.full(len(median), np.inf), False, False)
@@ -191,17 +199,16 @@ def smoothed(places: Array, level: Array, window: float = WINDOW) -> Array:
     Args:
         places: (rates,) the logarithms of the rates; level: (rates,).
     """
+    known = np.flatnonzero(np.isfinite(level))
+    away = (places[known][None, :] - places[known][:, None]) / window  # (at, beside)
+    weight = np.where(np.abs(away) < 1, (1 - np.minimum(np.abs(away), 1) ** 3) ** 3, 0.0)
+    enough = (weight > 0).sum(1) >= 4  # a quadratic through three points is those points
+    powers = away[enough][:, :, None] ** np.arange(3)
+    weighted = weight[enough][:, :, None] * powers
+    across = np.swapaxes(powers, 1, 2) @ weighted  # (at, 3, 3)
+    aside = np.swapaxes(weighted, 1, 2) @ level[known][:, None]
     made = level.copy()
-    for at in np.flatnonzero(np.isfinite(level)):
-        distance = np.abs(places - places[at]) / window
-        weight = np.where(distance < 1, (1 - np.minimum(distance, 1) ** 3) ** 3, 0.0)
-        weight[~np.isfinite(level)] = 0.0
-        known = weight > 0
-        if known.sum() < 4:  # a quadratic through three points is those points
-            continue
-        root = np.sqrt(weight[known])
-        powers = np.vander(places[known] - places[at], 3) * root[:, None]
-        made[at] = np.linalg.lstsq(powers, level[known] * root, rcond=None)[0][2]
+    made[known[enough]] = np.linalg.solve(across, aside)[:, 0, 0]
     return made
 
 
@@ -218,7 +225,8 @@ def around(good: Mask, place: int) -> tuple[int, int]:
 def middle(rates: Array, low: int, high: int) -> int:
     """The rate between two places that is nearest to their geometric mean."""
     between = np.log(rates[low : high + 1])
-    return low + int(np.argmin(np.abs(between - (between[0] + between[-1]) / 2)))
+    away = np.abs(between - (between[0] + between[-1]) / 2)
+    return low + int(np.argmin(away.round(9)))  # of two as near, the lower, whatever the rounding
 
 
 def stable_span(curve: Curve, place: int) -> tuple[int, int]:
@@ -230,7 +238,7 @@ def beside(curve: Curve, place: int, resolution: float) -> Array:
     """How much higher levels are than at `place`, (rates,): the median over the seeds that both
     were tried with, so that rates tried with other seeds can be compared; inf where unstable."""
     level = levels(curve.ends, curve.start, resolution)
-    above = over_seeds(level - level[place], np.median)
+    above = over_seeds(level - level[place], np.nanmedian)
     return np.where(curve.stable & np.isfinite(above), above, np.inf)
 
 

@@ -168,7 +168,7 @@ class Search:
         table = np.array([[ends[rate].get(key, missing) for key in keys] for rate in rates])
         tried = np.array([[key in ends[rate] for key in keys] for rate in rates])
         scores = np.where(np.isfinite(table[..., 0]), table[..., 0], np.nan)
-        start = over_seeds(table[..., 1].T, np.median)
+        start = over_seeds(table[..., 1].T, np.nanmedian)
         return Curve(np.array(rates), scores, tried & np.isnan(scores), start)
 
     def choice(self, other: int) -> Choice:

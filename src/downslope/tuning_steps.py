@@ -117,9 +117,9 @@ def beyond(found: Search) -> str | None:
         return "upper" if seen and (curve.medians[-1] <= curve.medians).all() else None
     if choice.high == len(curve.rates) - 1:
         return "upper"
-    with np.errstate(invalid="ignore"):
-        gains = bool(np.nanmedian(curve.start - curve.ends[0]) > 0)
-    return "lower" if choice.low == 0 and gains else None
+    moved = np.nanmedian(np.abs(curve.start - curve.ends[0]))
+    seen = moved > 8 * found.resolution * np.nanmedian(np.abs(curve.start))
+    return "lower" if choice.low == 0 and seen else None
 
 
 def closer_others(found: Search, halving: int) -> Search:
@@ -197,16 +197,16 @@ def closer(found: Search) -> Search:
     """Between the neighbours of the best, while they are clearly worse and seeds do not differ."""
     if not isinstance(found.asked.rates, Range):
         return found
-    for zoom in range(found.effort.zooms):
-        best = found.ranked[0]
-        choice, curve = found.choice(best), found.curve(best)
-        if choice.place is None or not choice.sharp:
-            break
-        low = curve.rates[max(choice.place - 1, 0)]
-        high = curve.rates[min(choice.place + 1, len(curve.rates) - 1)]
-        rates = np.geomspace(low, high, found.effort.fine // 2 + 2)[1:-1]
-        rows = [(best, rate) for rate in _new(rates, 4 + zoom, curve.rates)]
-        found = found.tried(rows, found.all_seeds)
+    for other in found.ranked[: found.effort.others]:
+        for zoom in range(found.effort.zooms):
+            choice, curve = found.choice(other), found.curve(other)
+            if choice.place is None or not choice.sharp:
+                break
+            low = curve.rates[max(choice.place - 1, 0)]
+            high = curve.rates[min(choice.place + 1, len(curve.rates) - 1)]
+            rates = np.geomspace(low, high, found.effort.fine // 2 + 2)[1:-1]
+            rows = [(other, rate) for rate in _new(rates, 4 + zoom, curve.rates)]
+            found = found.tried(rows, found.all_seeds)
     return found
 
 

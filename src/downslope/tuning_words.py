@@ -88,8 +88,7 @@ def _on_the_rate(found: Found) -> Iterator[str]:
             f"The best lay at the {end} edge of the rates first tried ({short(edge)}), so the "
             f"search went on to {short(float(reached))}."
         )
-    if found.choice.low == 0 or found.choice.high == len(curve.rates) - 1:
-        yield _edge_of_rates(found)
+    yield from _edges_of_rates(found)
     if found.unstable is not None and found.unstable / found.lr < 2:
         yield (
             f"Runs diverge not far above, at {short(found.unstable)}: with other data, or a longer "
@@ -107,15 +106,16 @@ def _on_the_rate(found: Found) -> Iterator[str]:
         )
 
 
-def _edge_of_rates(found: Found) -> str:
-    upper = found.choice.high == len(found.curve.rates) - 1
-    word, other = ("highest", "higher") if upper else ("lowest", "lower")
-    edge = short(float(found.curve.rates[-1 if upper else 0]))
-    given = "given" if not found.search.asked.free else "that were tried"
-    return (
-        f"The best reaches the {word} of the rates {given}, {edge}: a {other} one may do as well "
-        "or better."
-    )
+def _edges_of_rates(found: Found) -> Iterator[str]:
+    assert found.flatness is not None
+    given = "that were tried" if found.search.asked.free else "given"
+    for at, word, other in ((0, "lowest", "lower"), (-1, "highest", "higher")):
+        edge = float(found.curve.rates[at])
+        if found.flatness[at] == edge:
+            yield (
+                f"The {word} of the rates {given}, {short(edge)}, does about as well: a {other} "
+                "one may do better."
+            )
 
 
 def _on_the_losses(found: Found) -> Iterator[str]:
