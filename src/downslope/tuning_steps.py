@@ -18,6 +18,9 @@ from downslope.ranges import Range, rounded
 from downslope.tuning_curve import Array, Choice, Curve, alike
 from downslope.tuning_search import EFFORTS, Asked, Effort, Row, Search, Stage, carried_out
 
+PROMISING = 1.4
+"""Levels up to this above the best of the first look are looked at again: four times the loss."""
+
 LOWEST, HIGHEST = 1e-18, 1e10
 """How far the search goes on by itself where the best lies at its edge."""
 
@@ -27,7 +30,7 @@ def search(asked: Asked) -> Search:
     found = wider(first_look(asked))
     for halving in range(1, 3):
         found = closer_others(found, halving)
-    return at_the_edge(closer(second_look(found)))
+    return at_the_edge(closer(second_look(confirmed(found))))
 
 
 def first_look(asked: Asked) -> Search:
@@ -149,6 +152,19 @@ def closer_others(found: Search, halving: int) -> Search:
     rows = [(first + at, rate) for at in range(len(new)) for rate in rates]
     found = replace(found, others=(*found.others, *new))
     return found.tried(rows, found.stages[0].seeds)
+
+
+def confirmed(found: Search) -> Search:
+    """The promising rates of the first look with all seeds: of few, the luckiest place may win."""
+    new = tuple(seed for seed in found.all_seeds if seed not in found.stages[0].seeds)
+    if not new or found.effort.per_decade == 1 or not isinstance(found.asked.rates, Range):
+        return found
+    rows: list[Row] = []
+    for other in found.ranked[: found.effort.others]:
+        level = found.choice(other).level
+        good = found.curve(other).rates[level <= level.min() + PROMISING]
+        rows += [(other, float(rate)) for rate in good if np.isfinite(level.min())]
+    return found.tried(rows, new)
 
 
 def second_look(found: Search) -> Search:
