@@ -167,6 +167,16 @@ def test_the_settings_can_be_given_to_descend(network):
     assert float(np.median(runs.score)) == pytest.approx(found.score, rel=1e-4)
 
 
+def test_the_best_run_is_one_of_the_chosen_settings(network):
+    found = ds.tune(network, optim.Adam, lr=[0.01, 0.1], epochs=2, clip_norm=[None, 0.5],
+                    betas=[(0.9, 0.99), (0.5, 0.9)], batch_size=["full", 8],
+                    progress=False)  # fmt: skip
+    row = found.best.row
+    assert row["lr"] == found.lr and tuple(row["betas"]) == found.settings["betas"]
+    assert row["batch_size"] == str(found.settings["batch_size"])
+    assert row["clip_norm"] == (found.settings["clip_norm"] or float("inf"))
+
+
 def test_all_runs_of_the_sweep_are_one_runs(network, tmp_path):
     found = ds.tune(network, optim.SGD, epochs=3, batch_size=16, progress=False)
     runs = found.runs
@@ -305,6 +315,17 @@ def test_an_optimizer_of_the_users_own(regression):
     found = ds.tune(regression, SignDescent, steps=30, progress=False)
     assert 0.01 < found.lr < 0.3  # 30 steps of it must cover about 2, and not overshoot
     said(found, "one at a time", "SignDescent")
+
+
+def test_runs_that_are_not_compiled_are_fewer_and_that_is_said():
+    def normalised():
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+
+    problem = Problem.from_model(normalised, *rows(count=40), loss=nn.MSELoss())
+    found = ds.tune(problem, optim.SGD, steps=6, batch_size=10, progress=False)
+    assert len(found.runs) < 150
+    said(found, "side by side in torch, not compiled", f"only {len(found.runs)} were tried")
+    assert not any("it serves" in note for note in found.notes)
 
 
 def test_an_optimizer_without_lr():

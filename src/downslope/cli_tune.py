@@ -143,7 +143,7 @@ def print_tuning(found: Tuning) -> None:
     lines = found.summary.splitlines()
     results = len(lines) - len(found.notes)
     terminal.print_lines(lines[:results], out, indent="")
-    if found.lr is not None or found.score is None:
+    if "lr" in found.searched:
         measure = "loss" if found.runs.validation_loss is None else "validation loss"
         rows = Table(box=None, pad_edge=False, header_style="underline")
         for name in ("lr", f"median {measure}", "over seeds", "diverged"):

@@ -78,12 +78,12 @@ class Tuning:
         """
         if self.score is None:
             raise DownslopeError("no stable rate was found, so that there is no best run")
-        columns = self.runs.table.columns
-        wanted = {
-            name: [value] if isinstance(value, tuple) else value
-            for name, value in self.settings.items()
-            if name in columns and not isinstance(value, Mapping)
-        }
+        wanted: dict[str, Any] = {}
+        for name, value in self.settings.items():
+            if name == "clip_norm" and value is None:
+                value = float("inf")  # as the table has it
+            if name in self.runs.table.columns and not isinstance(value, Mapping):
+                wanted[name] = [value] if isinstance(value, tuple) else value
         return self.runs.where(**wanted).best
 
     @property

@@ -55,7 +55,7 @@ class Effort:
 
 EFFORTS = {
     "fused": Effort(per_decade=4, first=3, fine=32, seeds=24, zooms=3, edge=7, others=4),
-    "stacked": Effort(per_decade=1, first=1, fine=16, seeds=6, zooms=1, edge=3, others=2),
+    "stacked": Effort(per_decade=1, first=1, fine=16, seeds=6, zooms=1, edge=4, others=2),
     "looped": Effort(per_decade=1, first=1, fine=9, seeds=3, zooms=0, edge=0, others=1),
 }
 
@@ -99,7 +99,7 @@ class Search:
 
     Attributes:
         others: the settings besides the rate that were tried, one dict each.
-        engine: which engine carried them out; reason: why that one.
+        engine: which engine carries them out; reason: why that one, or why none is faster.
         extended: beyond which end of the range the search went: "lower", "upper" or both.
     """
 

@@ -55,7 +55,7 @@ def first_look(asked: Asked) -> Search:
         kind = "looped" if "looped" in runs.settings["engine"] else kind
         if asked.engine == "auto" and "looped" not in runs.settings["engine"]:
             kind = "stacked"
-        if asked.engine == "auto" and runs.plan is not None:
+        if asked.engine == "auto" and kind == "looped" and runs.plan is not None:
             reason = runs.plan.reasons[0]
     assert runs.plan is not None
     settled = {"dtype": None, "device": None, "validation": None}  # the plan's problem has them
