@@ -176,7 +176,7 @@ def main() -> None:
     print(f"{machine}, {os.cpu_count()} cores, Python {platform.python_version()}, "
           f"torch {torch.__version__}, torch-lr-finder {peer}")  # fmt: skip
     print(f"{ROWS} rows, {STEPS} steps of batch {BATCH}, noise {given.noise:g}, medians of "
-          f"{given.orders} fresh orders")  # fmt: skip
+          f"{given.orders} fresh orders, everything on one thread")  # fmt: skip
     print("problem, optimizer | best on the grid: loss, rate | "
           "each finder: rate, × best | cost of tune in trainings")  # fmt: skip
     load, done = OthersLoad(), []

@@ -74,6 +74,10 @@ def test_rows_schedules_starts_and_what_else_descend_takes(network):
     runs = ds.descend(network, ds.Grid.of(optim.SGD, rows), **shared)
     found = ds.tune(network, optim.SGD, weight_decay=0.0, every="epoch", **shared)
     assert runs.table["lr"].to_list() == [found.lr, 0.01]
+    rows = [{"lr": "auto", "seed": seed} for seed in (4, 9)]
+    seeded = ds.descend(network, ds.Grid.of(optim.SGD, rows), weight_decay=0.0, **shared)
+    assert seeded.table["lr"].to_list() == [found.lr] * 2
+    assert seeded.table["seed"].to_list() == [4, 9]
     start = ds.descend(network, optim.SGD, lr=0.05, epochs=2, **QUIET).best
     more = ds.descend(network, optim.SGD, lr="auto", epochs=2, start=start, **QUIET)
     assert more.table["lr"][0] == ds.tune(network, optim.SGD, epochs=2, start=start, **QUIET).lr

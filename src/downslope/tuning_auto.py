@@ -83,10 +83,14 @@ def tuned(
             for row in rows
             for values in product(*many.values())
         ]
+        known: dict[str, float] = {}  # rows may differ in their seeds alone
         for settings in combinations:
             if asks_auto(settings.get("lr")):
-                asked = {**fixed, **settings, **horizon}
-                settings["lr"] = _rate(problem, grid, asked, engine, progress)
+                asked = {**fixed, **{n: v for n, v in settings.items() if n != "seed"}, **horizon}
+                key = repr(sorted(asked.items(), key=lambda item: item[0]))
+                if key not in known:
+                    known[key] = _rate(problem, grid, asked, engine, progress)
+                settings["lr"] = known[key]
         whole = Grid(grid.optimizer, **{n: v for n, v in grid.settings.items() if n not in many})
         whole.rows = tuple(combinations)
         made.append(whole)
