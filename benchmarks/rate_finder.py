@@ -10,7 +10,7 @@ Goals: within 1.1 × in at least 46 of 54 and within 1.5 × in all; one call of 
 10 ordinary trainings (warm; the first call of each program is reported apart).
 
     python benchmarks/rate_finder.py              # everything, some ten minutes
-    python benchmarks/rate_finder.py --every 9    # every ninth problem
+    python benchmarks/rate_finder.py --every 7    # every seventh problem
 """
 
 from __future__ import annotations
