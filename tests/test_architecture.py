@@ -103,6 +103,7 @@ ORDER = [
     "descent",
     "tuning_curve",
     "tuning_search",
+    "tuning_request",
     "tuning_steps",
     "tuning_words",
     "tuning",
