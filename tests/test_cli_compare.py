@@ -83,7 +83,7 @@ def test_nothing_finite_is_a_failure():
         (["--optimizer", "sdg"], "did you mean 'SGD'"),
         (["--table", "houses.csv"], "--table and --target go together"),
         (["--lr", "fast"], "--lr takes LOW:HIGH"),
-        (["--lr", "1:0.1"], "the lower one first"),
+        (["--lr", "1:0.1"], "from a lower to a higher"),
         (["--problem", "booth", "--problem", "booth"], "given twice"),
         (["--problem", "booth", "--epochs", "2", "--steps", "3"], "one of them"),
         (["--problem", "wine", "--batch-size", "many"], "batch_size must be"),

@@ -170,7 +170,7 @@ def test_verdicts():
 
 def test_trials_are_the_same_draws_for_all():
     """The third of one log range is the third of another, and budgets only add trials."""
-    sgd, other = space_of("sgd"), ds.Space(optim.Adadelta, lr=ds.LogUniform(0.1, 5))
+    sgd, other = space_of("sgd"), ds.Space(optim.Adadelta, lr=ds.Range(0.1, 5))
     for a, b in zip(sgd.trials(20, 5), other.trials(20, 5), strict=True):
         units = [
             np.log(trial["lr"] / low) / np.log(high / low)
@@ -183,7 +183,7 @@ def test_trials_are_the_same_draws_for_all():
 
 def test_a_space_of_several_hyperparameters():
     space = ds.Space(
-        optim.SGD, momentum=[0.0, 0.9], weight_decay=ds.Uniform(0, 0.1), nesterov=False
+        optim.SGD, momentum=[0.0, 0.9], weight_decay=ds.Range(0, 0.1, log=False), nesterov=False
     )
     trials = space.trials(200, 0)
     assert {t["momentum"] for t in trials} == {0.0, 0.9} and all(not t["nesterov"] for t in trials)
@@ -428,7 +428,7 @@ def test_a_broken_baseline_passes_the_targets_on():
 
 
 def test_the_edge_of_a_space_is_a_warning():
-    low = ds.Space(optim.SGD, lr=ds.LogUniform(1e-6, 1e-5))
+    low = ds.Space(optim.SGD, lr=ds.Range(1e-6, 1e-5))
     found = ds.compare("quadratic-10", low, **QUICK)
     edge = max(trial["lr"] for trial in low.trials(6, 0))
     assert found.table["lr"].to_list() == [edge]
@@ -469,7 +469,7 @@ def test_few_seeds_are_said_and_nothing_is_claimed():
 
 
 def test_a_claim_is_made_where_intervals_are_apart():
-    slow = ds.Space(optim.SGD, lr=ds.LogUniform(1e-7, 1e-6), label="crawl")
+    slow = ds.Space(optim.SGD, lr=ds.Range(1e-7, 1e-6), label="crawl")
     found = ds.compare(["booth", "matyas"], [slow, "sgd"], **QUICK)
     assert found.sentences[0].startswith("SGD's median is lower than crawl's on 2 of 2 problems")
     same = ds.Space(optim.SGD, label="twin")
@@ -602,8 +602,8 @@ def test_wrong_use(arguments, said):
         (lambda: ds.Space(optim.SGD, maximize=True), "turn the sign of the loss"),
         (lambda: ds.Space(optim.SGD, batch_size=3), "give it to compare"),
         (lambda: ds.Space(optim.SGD, lr={"0.*": [1, 2]}), "by parameter-name pattern"),
-        (lambda: ds.LogUniform(0, 1), "above 0"),
-        (lambda: ds.Uniform(2, 1), "the lower one first"),
+        (lambda: ds.Range(0, 1), "above 0"),
+        (lambda: ds.Range(2, 1, log=False), "from a lower to a higher"),
     ],
 )  # fmt: skip
 def test_wrong_spaces(make, said):

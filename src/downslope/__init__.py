@@ -9,15 +9,16 @@ if TYPE_CHECKING:
     from downslope import problems
     from downslope.comparison import Comparison, compare
     from downslope.descent import InterruptedWarning, descend
-    from downslope.distributions import LogUniform, Uniform
     from downslope.errors import DownslopeError, InputError
     from downslope.explain.findings import Finding
     from downslope.grid import Grid, log_range
     from downslope.problem import Problem
+    from downslope.ranges import Range
     from downslope.runs import Run, Runs
     from downslope.schedules import Schedule
     from downslope.search_spaces import Space
     from downslope.study import load
+    from downslope.tuning import Tuning, tune
 
 __version__ = "0.1.0"
 
@@ -25,6 +26,7 @@ _WHERE = {
     "Problem": "problem",
     "Grid": "grid",
     "log_range": "grid",
+    "Range": "ranges",
     "Schedule": "schedules",
     "descend": "descent",
     "Finding": "explain.findings",
@@ -34,16 +36,16 @@ _WHERE = {
     "compare": "comparison",
     "Comparison": "comparison",
     "Space": "search_spaces",
-    "LogUniform": "distributions",
-    "Uniform": "distributions",
+    "tune": "tuning",
+    "Tuning": "tuning",
     "DownslopeError": "errors",
     "InputError": "errors",
     "InterruptedWarning": "descent",
 }
 
 __all__ = ["Comparison", "DownslopeError", "Finding", "Grid", "InputError", "InterruptedWarning",
-           "LogUniform", "Problem", "Run", "Runs", "Schedule", "Space", "Uniform", "compare",
-           "descend", "explain", "load", "log_range", "problems"]  # fmt: skip
+           "Problem", "Range", "Run", "Runs", "Schedule", "Space", "Tuning", "compare",
+           "descend", "explain", "load", "log_range", "problems", "tune"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

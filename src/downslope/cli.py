@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from downslope import cli_compare
+from downslope import cli_compare, cli_tune
 from downslope.cli_explain import explain
 from downslope.errors import DownslopeError, InputError, StudyError
 
@@ -60,7 +60,7 @@ def fit(
         list[str] | None, typer.Option(help="A class of torch.optim; may be repeated. [SGD, Adam]")
     ] = None,
     lr: Annotated[
-        str, typer.Option(help="Learning rates: LOW:HIGH:COUNT, or values with commas.")
+        str, typer.Option(help="Learning rates: LOW:HIGH:COUNT, values with commas, or auto.")
     ] = "1e-4:1:13",
     set_: Annotated[
         list[str] | None,
@@ -251,6 +251,7 @@ def cache(
         print(f"{'size':10}{now.size / 2**20:.1f} of {now.limit / 2**20:.0f} MiB")
 
 
+app.command(epilog=cli_tune.EPILOG)(cli_tune.tune)
 app.command(epilog=cli_compare.EPILOG)(cli_compare.compare)
 app.command(epilog="Example: downslope explain houses-study --run 12 --try")(explain)
 

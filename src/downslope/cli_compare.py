@@ -159,11 +159,11 @@ def _problems(names: list[str] | None, table: str | None, target: str | None, mo
 
 
 def _rates(text: str) -> Any:
-    from downslope.distributions import LogUniform
+    from downslope.ranges import Range
 
     low, _, high = text.partition(":")
     try:
-        return LogUniform(float(low), float(high))
+        return Range(float(low), float(high))
     except ValueError as error:
         if isinstance(error, InputError):
             raise

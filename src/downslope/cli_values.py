@@ -7,6 +7,7 @@ from typing import Any
 from downslope.errors import InputError, nearest
 from downslope.grid import Grid, log_range
 from downslope.optimizers import hyperparameters, optimizer_by_name
+from downslope.ranges import AUTO, Range
 
 
 def grids(names: list[str], lr: str, settings: list[str]) -> list[Grid]:
@@ -40,7 +41,45 @@ def grids(names: list[str], lr: str, settings: list[str]) -> list[Grid]:
     return [Grid(cls, **{"lr": rates, **shared, **own[cls.__name__]}) for cls in classes]
 
 
-def _rates(text: str) -> list[float]:
+def rates(text: str) -> Any:
+    """The rates that `tune` searches: the word auto, a range LOW:HIGH, or values with commas."""
+    text = text.strip()
+    if text == AUTO:
+        return text
+    try:
+        if ":" in text:
+            low, high = text.split(":")
+            return Range(float(low), float(high))
+        return [float(part) for part in text.split(",") if part.strip()]
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"--lr takes auto, a range LOW:HIGH (as 1e-4:1) or numbers with commas, got {text!r}"
+            f"{nearest(text, [AUTO])}"
+        ) from error
+
+
+def searched(settings: list[str]) -> dict[str, Any]:
+    """What ``--set`` says to `tune`: a value, a list of them, or a `Range`, by name."""
+    made: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not text or not name:
+            raise InputError(f"--set takes NAME=VALUE, got {setting!r}")
+        values = [_value(part) for part in text.split(",")]
+        made[name] = values if len(values) > 1 else values[0]
+        if ":" in text:
+            ends = [_value(part) for part in text.split(":")]
+            if len(ends) != 2 or any(isinstance(end, str | tuple) for end in ends):
+                raise InputError(f"--set takes a range as NAME=LOW:HIGH, got {setting!r}")
+            made[name] = Range(ends[0], ends[1], log=bool(ends[0] and ends[0] > 0))
+    return made
+
+
+def _rates(text: str) -> list[float] | str:
+    if text.strip() == AUTO:
+        return AUTO
     try:
         if ":" not in text:
             return [float(part) for part in text.split(",") if part.strip()]
@@ -50,7 +89,7 @@ def _rates(text: str) -> list[float]:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"--lr takes LOW:HIGH:COUNT (as 1e-4:1:25) or numbers with commas, got {text!r}"
+            f"--lr takes LOW:HIGH:COUNT (as 1e-4:1:25), numbers with commas, or auto, got {text!r}"
         ) from error
 
 

@@ -25,6 +25,7 @@ from downslope.plan import Chunk, Plan, make_plan
 from downslope.problem import Problem
 from downslope.problem_rows import with_validation
 from downslope.progress import Progress
+from downslope.ranges import asks_auto
 from downslope.records import settings_table
 from downslope.runs import Run, Runs, assemble
 from downslope.schedules import Schedule
@@ -72,7 +73,8 @@ def descend(
 
     Lists, ranges and arrays of hyperparameters, ``batch_size``, ``order``, ``clip_norm``,
     ``start`` and ``seed`` are grids: their product is carried out. A tuple is one value; a dict
-    gives values by parameter-name pattern.
+    gives values by parameter-name pattern. ``lr="auto"`` is tuned (see `tune`) for each combination
+    of an optimizer's other settings, batch size, order and clipping by itself.
 
     Args:
         problem: what to minimise.
@@ -156,6 +158,10 @@ def descend(
         )
     shared = settled(shared)
     starts = _starts(problem, start)
+    if any(asks_auto(s.get("lr")) for g in grids for s in (shared, g.settings, *(g.rows or ()))):
+        from downslope.searching.auto import tuned
+
+        grids, shared = tuned(problem, grids, shared, options, starts, engine, progress)
     check_size(grids, shared, len(starts))
     parameters = list(problem.template.model.parameters())
     check_settings(grids, {n: v for n, v in shared.items() if n not in RUN_SETTINGS}, parameters)

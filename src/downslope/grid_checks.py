@@ -12,6 +12,7 @@ from torch import Tensor
 from downslope.errors import OptimizerError
 from downslope.grid import RUN_SETTINGS, Grid, Values, is_many, numbers_of
 from downslope.optimizers import check_values, hyperparameters, is_number
+from downslope.ranges import Range
 
 _TRIED = 2048
 
@@ -45,6 +46,11 @@ def _check_kinds(grid: Grid, name: str, values: Sequence[Any]) -> None:
     """Refuse a tuple or text where one number belongs, and the other way round."""
     default = hyperparameters(grid.optimizer).defaults.get(name)
     for value in values:
+        if isinstance(value, Range):
+            raise OptimizerError(
+                f"{name} is a Range, which tune() searches; descend() takes numbers (a list of "
+                "them is a grid)"
+            )
         if is_number(default) and isinstance(value, str | tuple | None):
             raise OptimizerError(
                 f"{grid.optimizer.__name__}'s {name} must be a number (a list of them is a grid), "

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 from torch import optim
 
-from downslope.distributions import Choice, Distribution, LogUniform, Uniform, shown_value
+from downslope.distributions import Choice, Distribution, shown_value
 from downslope.errors import InputError, OptimizerError, nearest
 from downslope.grid import RUN_SETTINGS, is_many, settled
 from downslope.optimizers import check_complete, check_names, check_optimizer, hyperparameters
+from downslope.ranges import Range
 
 
 class Space:
@@ -23,7 +24,7 @@ class Space:
     Args:
         optimizer: a class of `torch.optim` or a subclass of its `Optimizer`, or its name.
         label: what the comparison calls it; by default the class's name.
-        **settings: hyperparameters by torch's names: a `LogUniform` or `Uniform`; a list, range or
+        **settings: hyperparameters by torch's names: a `Range`; a list, range or
             array for a choice among its values; anything else is held fixed. Where ``lr`` is left
             out, it is searched from 1e-5 to 10.
 
@@ -31,7 +32,7 @@ class Space:
         InputError: for an unknown name, or where nothing is left to search.
 
     >>> Space(optim.SGD, momentum=0.9, label="heavy ball")
-    Space(SGD, lr=LogUniform(low=1e-05, high=10.0), momentum=0.9, label='heavy ball')
+    Space(SGD, lr=Range(low=1e-05, high=10.0, log=True), momentum=0.9, label='heavy ball')
     """
 
     optimizer: type[optim.Optimizer]
@@ -57,7 +58,7 @@ class Space:
         searched: dict[str, Distribution] = {}
         fixed: dict[str, Any] = {}
         for name, value in settings.items():
-            if isinstance(value, LogUniform | Uniform | Choice):
+            if isinstance(value, Range | Choice):
                 searched[name] = value
                 continue
             given = settled({name: value})[name]
@@ -72,7 +73,7 @@ class Space:
         if not searched:
             raise InputError(
                 f"the space of {found.__name__} leaves nothing to search: give a range, such as "
-                "lr=LogUniform(1e-4, 1), or a list of values"
+                "lr=Range(1e-4, 1), or a list of values"
             )
         ordered = dict(sorted(searched.items(), key=lambda item: (item[0] != "lr", item[0])))
         values = (found, label or found.__name__, ordered, fixed)
@@ -142,11 +143,11 @@ class Space:
         return said
 
 
-ANY_RATE = LogUniform(1e-5, 10.0)
+ANY_RATE = Range(1e-5, 10.0)
 """Where the rate is searched if a space does not say: the same for all, and wide enough for losses
 of any scale that standardised data and textbook functions have."""
 
-RATES: Mapping[str, Distribution] = MappingProxyType({"Adadelta": LogUniform(1e-2, 1e4)})
+RATES: Mapping[str, Distribution] = MappingProxyType({"Adadelta": Range(1e-2, 1e4)})
 """The exceptions: Adadelta's rate multiplies steps that it has scaled itself; its default is 1."""
 
 NAMED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
