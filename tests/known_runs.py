@@ -7,6 +7,7 @@ here. None of the package's theory is used.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cache
 from math import ceil, log, sqrt
@@ -185,7 +186,7 @@ def on_quadratics():
 
 def on_functions():
     """Functions of one or two variables whose descents can be followed by hand."""
-    for start, power in ((0.0, 4), (0.0, 6)):
+    for start, power in ((0.0, 4), (0.0, 6), (0.0, 8), (0.0, 10)):
         problem = ds.Problem.from_function(lambda x, p=power: x**p - x**2, start=start)
         yield Case("hilltop", problem, {"lr": 0.1, "steps": 50}, "stuck", "stationary-start")
     for scale in (1.0, 3.0):
@@ -193,7 +194,7 @@ def on_functions():
             lambda x, y, s=scale: s * x**2 - y**2 + y**4, start={"x": 1.0, "y": 1e-18}
         )
         yield Case("saddle", problem, {"lr": 0.1 / scale, "steps": 100}, "plateau", "saddle")
-    for slope, start in ((1.0, 5.3), (3.0, -2.2), (0.5, 1.7)):
+    for slope, start in ((1.0, 5.3), (3.0, -2.2), (0.5, 1.7), (2.0, 0.77), (10.0, -8.1)):
         problem = ds.Problem.from_function(lambda x, s=slope: s * abs(x), start=start)
         yield Case("kink", problem, {"lr": 0.3 / slope, "steps": 200}, "cycling", "kink")
     for start in (2.0, -1.0):
@@ -210,7 +211,7 @@ def on_functions():
         )
     # (u · v)² / 2n with one sample: λ at the start is (|u|² + |v|²) / n; between 2 / λ and 4 / λ
     # the product grows first, until u and v have shrunk (Lewkowycz et al. 2020).
-    for seed in range(6):
+    for seed in range(8):
         rng = draws(3, seed)
         n = 50
         u, v = (torch.tensor(rng.normal(size=n)) for _ in range(2))
@@ -218,7 +219,7 @@ def on_functions():
         problem = ds.Problem.from_function(
             lambda u, v, n=n: (u @ v) ** 2 / (2 * n), start={"u": u, "v": v}
         )
-        times = [2.4, 2.6, 2.8, 3.0, 3.2, 2.5][seed]
+        times = [2.4, 2.6, 2.8, 3.0, 3.2, 2.5, 2.7, 3.1][seed]
         yield Case(
             "catapult", problem, {"lr": times / sharp, "steps": 400}, "catapult", "start-too-sharp"
         )
@@ -288,7 +289,7 @@ def on_regressions():
         yield Case(
             "noise",
             problem,
-            {"lr": 0.4 * edge, "batch_size": batch, "epochs": 120},
+            {"lr": 0.4 * edge, "batch_size": batch, "epochs": 240},
             "noise-floor",
             "gradient-noise",
         )
@@ -384,7 +385,7 @@ def on_faulty_data():
         yield Case(
             "not finite", linear(x, y), {"lr": 0.1, "steps": 20}, "diverged", "non-finite-data"
         )
-    for seed in range(4):
+    for seed in range(6):
         rng = draws(23, seed)
         x, y = rng.normal(size=(40, 2)), rng.normal(size=40)
         x[5 + seed, seed % 2] = 1e30  # its square overflows float32
@@ -399,7 +400,7 @@ def on_faulty_data():
 
 
 def on_classifiers():
-    for seed in range(8):
+    for seed in range(12):
         rng = draws(29, seed)
         x = rng.normal(size=(60, 2))
         side = x @ np.array([1.0, -0.5])
@@ -420,7 +421,7 @@ def on_classifiers():
             yield Case(
                 "separable",
                 problem,
-                {"lr": [0.5, 2.0][seed // 4], "steps": 300},
+                {"lr": [0.5, 2.0, 1.0][seed // 4], "steps": 300},
                 "creeping",
                 "separable-data",
             )
@@ -557,3 +558,32 @@ def all_cases():
         *on_classifiers(),
         *on_networks(),
     ]
+
+
+_SHARED = ("steps", "epochs", "batch_size", "order", "divergence", "clip_norm", "start")
+
+
+def together(cases):
+    """Cases as (runs, their cases): those that one call of descend can hold share one."""
+    parts = {}
+    for case in cases:
+        shared = {n: case.settings[n] for n in _SHARED if n in case.settings}
+        key = (id(case.problem), case.optimizer, repr(shared))
+        parts.setdefault(key, (shared, []))[1].append(case)
+    for shared, some in parts.values():
+        rows = [{n: v for n, v in c.settings.items() if n not in _SHARED} for c in some]
+        names = dict.fromkeys(name for row in rows for name in row)
+        nothing = {"momentum": 0.0, "nesterov": False}
+        rows = [{n: row.get(n, nothing.get(n)) for n in names} for row in rows]
+        grid = ds.Grid.of(some[0].optimizer, rows)
+        yield ds.descend(some[0].problem, grid, progress=False, **shared), some
+
+
+def confusion(found):
+    """Counts of (true verdict and cause, found verdict and cause), as a table in text."""
+    counts = Counter(found)
+    lines = []
+    for (case, judged), count in sorted(counts.items()):
+        mark = "   " if case == judged else " ! "
+        lines.append(f"{count:4}{mark}{' / '.join(case):45} -> {' / '.join(judged)}")
+    return "\n".join(lines)

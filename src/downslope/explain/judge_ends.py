@@ -43,6 +43,12 @@ def whole_fall(facts: Facts) -> float:
     return float(facts.loss[0] - facts.loss[-1] + fall_left(facts))
 
 
+def worth(facts: Facts) -> float:
+    """How little may be left to fall where a run counts as converged."""
+    whole, floor = whole_fall(facts), abs(facts.places["end"].loss - fall_left(facts))
+    return min(DONE * whole, max(FLOOR * floor, NOTHING * whole))
+
+
 def relative_gradient(facts: Facts, place: str) -> float:
     """Gradient × length of the parameters / loss: free of units."""
     at = facts.places[place]
@@ -126,7 +132,7 @@ def is_down(facts: Facts, known: Known) -> Judgement | None:
     if not np.isfinite(left) or not whole > 0 or end.least < -1e-3 * abs(end.largest):
         return None
     floor = abs(end.loss - left)
-    small = left <= DONE * whole and left <= max(FLOOR * floor, NOTHING * whole)
+    small = left <= worth(facts)
     if end.gradient**2 > 4 * left * abs(end.largest) + (1e-4 * facts.places["start"].gradient) ** 2:
         return None  # a slope in a direction that does not bend
     near = end.distance <= NEAR * facts.places["start"].distance or left <= 1e-3 * floor

@@ -13,7 +13,7 @@ import numpy as np
 from downslope.explain import rows, stability
 from downslope.explain.facts import Facts
 from downslope.explain.findings import Confidence, Evidence
-from downslope.explain.judge_ends import DONE, NEAR, fall_left, whole_fall
+from downslope.explain.judge_ends import DONE, NEAR, fall_left, whole_fall, worth
 from downslope.explain.judgement import Judgement, Said, advised
 from downslope.explain.known import Known
 
@@ -42,7 +42,7 @@ def is_separable(facts: Facts, known: Known) -> Judgement | None:
 
 
 def needed_updates(facts: Facts) -> float:
-    """Updates that are still needed at the speed of the last half, to `DONE` and `NEAR`."""
+    """Updates that are still needed at the speed of the last half, until it counts as converged."""
     left, whole = fall_left(facts), whole_fall(facts)
     if not np.isfinite(left) or whole <= 0:
         return np.nan
@@ -55,7 +55,7 @@ def needed_updates(facts: Facts) -> float:
     speed = -float(np.polyfit(facts.steps[half][good], np.log(excess[half][good]), 1)[0])
     if speed <= 0:
         return np.inf
-    wanted = log(max(left / (DONE * whole), 1.0)) / speed
+    wanted = log(max(left / worth(facts), 1.0)) / speed
     start = facts.places["start"].distance
     if start > 0 and facts.places["end"].distance > 0:
         wanted = max(wanted, 2 * log(max(facts.places["end"].distance / (NEAR * start), 1)) / speed)
