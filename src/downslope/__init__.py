@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from downslope.runs import Run, Runs
     from downslope.schedules import Schedule
     from downslope.study import load
+    from downslope.watching import StoppedWarning, Watch, watch
 
 __version__ = "0.1.0"
 
@@ -25,13 +26,17 @@ _WHERE = {
     "Runs": "runs",
     "Run": "runs",
     "load": "study",
+    "watch": "watching",
+    "Watch": "watching",
+    "StoppedWarning": "watching",
     "DownslopeError": "errors",
     "InputError": "errors",
     "InterruptedWarning": "descent",
 }
 
 __all__ = ["DownslopeError", "Grid", "InputError", "InterruptedWarning", "Problem", "Run", "Runs",
-           "Schedule", "descend", "load", "log_range"]  # fmt: skip
+           "Schedule", "StoppedWarning", "Watch", "descend", "load", "log_range",
+           "watch"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -346,6 +346,11 @@ class Run:
         raise DownslopeError(f"run {self.number} is not in the plan of these runs")
 
     def _plan(self, what: str) -> Plan:
+        if self.runs.plan is None and self.runs.settings["engine"][self.place] == "watched":
+            raise DownslopeError(
+                "this run was watched in a training loop that is not Downslope's own: for "
+                f"{what}, its data and code would be needed; only its numbers are here"
+            )
         if self.runs.plan is None:
             raise DownslopeError(
                 f"these runs were loaded without their problem: for {what}, "

@@ -1,0 +1,268 @@
+"""The verdict of a loop from its records: batches' losses, norms, and curvature where measured.
+
+Losses of batches are noisy. Whether they fall is decided between the mean of the last quarter and
+that of the quarter before, against the error of their difference (`_SURE` standard errors); so is
+whether they fell since the start. "certain" is said only of what was seen itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from downslope.explain.findings import Advice, Confidence, Evidence, Finding, Verdict
+from downslope.explain.words import say
+
+Floats = NDArray[np.float64]
+
+FEWEST = 8
+"""Losses below which nothing is said about where they go."""
+
+_SURE = 3.5
+_BLOWN_UP = 1e8
+_NEAR = (0.8, 1.25)
+"""Shares of the limit between which the curvature hovers at it."""
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Where the losses go.
+
+    Attributes:
+        first, before, last: means of the first eighth, the third quarter and the last.
+        fell, falling, rising: from the first to the last; from the quarter before to the last.
+        monotone: every loss is below the one before.
+        back_and_forth: correlation of neighbours in the second half, its trend taken out; near −1
+            where losses go up and down in turn.
+    """
+
+    first: float
+    before: float
+    last: float
+    fell: bool
+    falling: bool
+    rising: bool
+    still: bool
+    monotone: bool
+    back_and_forth: float
+
+
+def trend(losses: Floats) -> Trend:
+    """Of at least `FEWEST` finite losses, (steps,), smaller being better."""
+    n = len(losses)
+    early, third, last = losses[: max(n // 8, 2)], losses[n // 2 : 3 * n // 4], losses[3 * n // 4 :]
+    now, ever = third.mean() - last.mean(), early.mean() - last.mean()
+    late, since = _error(third, last), _error(early, last)
+    half = losses[n // 2 :]
+    return Trend(
+        first=float(early.mean()),
+        before=float(third.mean()),
+        last=float(last.mean()),
+        fell=bool(ever > _SURE * since and ever > 0.01 * abs(early.mean())),
+        falling=bool(now > _SURE * late and now > 0.005 * abs(last.mean())),
+        rising=bool(-now > _SURE * late and -now > 0.02 * abs(third.mean())),
+        still=bool(n >= 30 and abs(ever) < 2 * since + 1e-6 * abs(early.mean())),
+        monotone=bool((np.diff(losses) < 0).all()),
+        back_and_forth=_back_and_forth(half),
+    )
+
+
+def _error(one: Floats, other: Floats) -> float:
+    """Standard error of a difference of means."""
+    return sqrt(one.var(ddof=1) / len(one) + other.var(ddof=1) / len(other))
+
+
+def _back_and_forth(losses: Floats) -> float:
+    at = np.arange(len(losses))
+    left = losses - np.polyval(np.polyfit(at, losses, 1), at)
+    square = float((left**2).sum())
+    return float((left[1:] * left[:-1]).sum()) / square if square > 0 else 0.0
+
+
+def judge(table: pl.DataFrame, *, maximize: bool = False, probe_rows: int = 1) -> Finding:
+    """What the run did, and why where that is supported.
+
+    Args:
+        table: the watch's: a row a step.
+        probe_rows: rows of all probes together.
+    """
+    case = _Case(table, maximize, probe_rows)
+    if not table.height:
+        return case.says("unknown", "unknown", "unknown", "loop.none")
+    if case.bad is not None:
+        return case.not_finite()
+    if not len(case.losses):
+        return case.says("unknown", "unknown", "unknown", "loop.unseen", steps=table.height)
+    if (above := case.blown_up()) is not None:
+        case.evidence["first_bad_step"] = Evidence(above, f"at step {above}")
+        return case.grew("certain")
+    if len(case.losses) < FEWEST:
+        return case.says("unknown", "unknown", "unknown", "loop.short", steps=len(case.losses))
+    return case.trending()
+
+
+class _Case:
+    def __init__(self, table: pl.DataFrame, maximize: bool, probe_rows: int) -> None:
+        self.table, self.probe_rows, self.sign = table, probe_rows, -1.0 if maximize else 1.0
+        given = table.filter(pl.col("loss").is_not_null())
+        values = given["loss"].to_numpy().astype(np.float64)
+        self.bad, self.by_loss = _first_bad(table)
+        self.losses = self.sign * values[np.isfinite(values)]
+        self.steps = given["step"].to_numpy()[np.isfinite(values)]
+        self.evidence: dict[str, Evidence] = {"steps": Evidence(table.height, "in all")}
+        measured = table.filter(pl.col("rate_over_limit").is_not_null())
+        self.shares = measured["rate_over_limit"].to_numpy()
+        self.measured = measured
+        if measured.height:
+            last = measured.row(-1, named=True)
+            where = f"after step {last['step']}"
+            for name in ("sharpness", "rate_over_limit"):
+                self.evidence[name] = Evidence(last[name], where)
+        self.norms = table["gradient_norm"].drop_nulls().to_numpy()
+
+    def says(
+        self,
+        verdict: Verdict,
+        cause: str,
+        confidence: Confidence,
+        key: str,
+        advice: Advice | None = None,
+        more: str = "",
+        **slots: Any,
+    ) -> Finding:
+        parts = [say(key, **slots), more, advice.sentence if advice else ""]
+        sentence = " ".join(part for part in parts if part)
+        return Finding(0, verdict, cause, sentence, dict(self.evidence), confidence, advice)
+
+    def blown_up(self) -> int | None:
+        """The first step whose loss is beyond 1e8 × max(1, the first)."""
+        above = self.losses > _BLOWN_UP * max(1.0, abs(self.losses[0]))
+        return int(self.steps[above.argmax()]) if above.any() else None
+
+    def not_finite(self) -> Finding:
+        assert self.bad is not None
+        self.evidence["first_bad_step"] = Evidence(self.bad, f"at step {self.bad}")
+        if self.bad == 1 and self.by_loss:
+            key = "loop.diverged.at-start"
+            return self.says("diverged", "not-finite-at-start", "certain", key)
+        kind = "not-finite" if self.by_loss else "gradient"
+        cause, why, advice = self.rate()
+        key = f"loop.diverged.{kind}"
+        return self.says("diverged", cause, "certain", key, advice, why, step=self.bad)
+
+    def grew(self, confidence: Confidence) -> Finding:
+        cause, why, advice = self.rate()
+        first, last = self.sign * self.losses[0], self.sign * self.losses[-1]
+        self.evidence |= {
+            "first": Evidence(first, "at step 1"),
+            "last": Evidence(last, "at the end"),
+        }
+        return self.says(
+            "diverged", cause, confidence, "loop.diverged.grew", advice, why, first=first, last=last
+        )
+
+    def rate(self) -> tuple[str, str, Advice | None]:
+        """Whether the rate was above what the curvature bears, from the largest share measured."""
+        if not len(self.shares):
+            return "unknown", say("loop.cause.rate-unknown"), None
+        row = self.measured.row(int(np.argmax(self.shares)), named=True)
+        where = f"after step {row['step']}"
+        ratio, lr = float(row["rate_over_limit"]), float(row["lr"])
+        slots: dict[str, Any] = {
+            "ratio": ratio,
+            "where": where,
+            "sharpness": row["sharpness"],
+            "lr": lr,
+        }
+        if ratio <= 1:
+            return "unknown", say("loop.cause.rate-below", **slots), None
+        self.evidence["largest_rate_over_limit"] = Evidence(ratio, where)
+        better = lr / ratio / 2
+        advice = Advice({"lr": better}, "stable", say("loop.advice.lr", lr=better))
+        return "rate-above-threshold", say("loop.cause.rate", **slots), advice
+
+    def trending(self) -> Finding:
+        """Verdicts of losses that stayed finite."""
+        seen = trend(self.losses)
+        first, last = self.sign * seen.first, self.sign * seen.last
+        ends: dict[str, Any] = {"first": first, "last": last}
+        self.evidence |= {
+            "first": Evidence(first, "the first eighth of the steps"),
+            "last": Evidence(last, "the last quarter of the steps"),
+        }
+        if seen.rising and seen.last > seen.first + 2 * abs(seen.first):
+            return self.grew("likely")
+        late = self.shares[len(self.shares) // 2 :]
+        ratio = float(np.median(late)) if len(late) else 0.0
+        if seen.fell and len(late) >= 2 and _NEAR[0] <= late.min() and late.max() <= _NEAR[1]:
+            key = "loop.edge-of-stability"
+            return self.says(
+                "edge-of-stability", "rate-at-limit", "likely", key, ratio=ratio, **ends
+            )
+        if ratio > 0.5 and seen.back_and_forth < -0.4:
+            key = "loop.ringing"
+            return self.says("ringing", "rate-near-limit", "likely", key, ratio=ratio)
+        if seen.falling:
+            sure: Confidence = "certain" if seen.monotone else "likely"
+            return self.says("converging", "unknown", sure, "loop.converging", **ends)
+        if seen.rising:
+            before = self.sign * seen.before
+            key = "loop.rising"
+            return self.says("unknown", "unknown", "unknown", key, last=last, before=before)
+        if seen.fell:
+            return self.level(ends)
+        if seen.still:
+            return self.stuck(first)
+        return self.says("unknown", "unknown", "unknown", "loop.unclear", **ends)
+
+    def level(self, ends: dict[str, Any]) -> Finding:
+        """The loss fell and stands."""
+        quarter = self.losses[3 * len(self.losses) // 4 :]
+        share = self.fallen()
+        steady = np.ptp(quarter) <= 1e-4 * max(abs(quarter.mean()), 1e-12)
+        if steady and share <= 1e-3:
+            self.evidence["gradient_norm_share"] = Evidence(share, "the last quarter of the steps")
+            key = "loop.converged"
+            return self.says("converged", "unknown", "likely", key, last=ends["last"], share=share)
+        noise = self.table["noise_scale"].drop_nulls().to_numpy()
+        if len(noise) and noise[-1] > self.probe_rows:
+            self.evidence["noise_scale"] = Evidence(float(noise[-1]), "at the last measurement")
+            advice = Advice({}, "lower", say("loop.advice.noise"))
+            slots: dict[str, Any] = {**ends, "noise": float(noise[-1])}
+            return self.says(
+                "noise-floor", "batch-noise", "likely", "loop.noise-floor", advice, **slots
+            )
+        return self.says("plateau", "unknown", "likely", "loop.plateau", **ends)
+
+    def fallen(self) -> float:
+        """The last quarter's largest gradient norm over the largest of all; 1 if unknown."""
+        if len(self.norms) < 4 or not self.norms.max() > 0:
+            return 1.0
+        return float(self.norms[3 * len(self.norms) // 4 :].max() / self.norms.max())
+
+    def stuck(self, first: float) -> Finding:
+        most = float(self.norms.max()) if len(self.norms) else None
+        if most is not None:
+            self.evidence["gradient_norm"] = Evidence(most, "the largest of all steps")
+        dead = most is not None and most < 1e-7 * max(abs(first), 1e-12)
+        cause = "zero-gradient" if dead else "unknown"
+        more = say("loop.stuck.gradient", norm=most) if dead else ""
+        same: Confidence = "certain" if np.ptp(self.losses) == 0 else "likely"
+        return self.says("stuck", cause, same, "loop.stuck", more=more, first=first)
+
+
+def _first_bad(table: pl.DataFrame) -> tuple[int | None, bool]:
+    """The first step with a loss or a gradient that is not finite, and whether it was the loss."""
+    bad = {
+        name: table.filter(pl.col(name).is_not_null() & ~pl.col(name).is_finite())["step"]
+        for name in ("loss", "gradient_norm")
+    }
+    by_loss, by_gradient = bad["loss"], bad["gradient_norm"]
+    if len(by_loss) and (not len(by_gradient) or by_loss[0] <= by_gradient[0]):
+        return int(by_loss[0]), True
+    return (int(by_gradient[0]), False) if len(by_gradient) else (None, True)
