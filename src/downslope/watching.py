@@ -243,7 +243,9 @@ def watch(
             f"loss_fn must be a module such as nn.MSELoss(), got {_named(loss_fn)}; for a "
             "function, call watch.loss(loss) in the loop"
         )
-    probes = [] if probe is None else [probe] if callable(probe) else list(probe)
+    probes: list[Any] = [probe]
+    if probe is None or isinstance(probe, list | tuple):
+        probes = list(probe or ())
     if probe is not None and not (probes and all(map(callable, probes))):
         raise InputError(
             "probe must be a function without arguments that gives a loss, or a list of them, got "

@@ -26,6 +26,8 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
         "fallen to {share} of its start.",
         "loop.converging": "Converging: the loss fell from about {first} to about {last} and "
         "still falls.",
+        "loop.fell": "Converging: the loss fell from about {first} to about {last}; whether it "
+        "still falls is lost in its noise.",
         "loop.plateau": "Plateau: the loss fell from about {first} to about {last} and no longer "
         "moves; what holds it there was not measured.",
         "loop.noise-floor": "Noise floor: the loss fell from about {first} to about {last} and no "
@@ -63,8 +65,8 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
         "detach(), .data, torch.no_grad() or dead units on the way to the loss.",
         "loop.no-gradients": "None of the model's parameters had a gradient at any of the "
         "{looked} steps looked at, though the loss {how}.",
-        "loop.advice.no-gradients": "Call loss.backward() before optimizer.step(), and "
-        "optimizer.zero_grad() not between the two.",
+        "loop.advice.no-gradients": "Call backward() on this very loss before optimizer.step(), "
+        "and optimizer.zero_grad() not between the two.",
         "loop.loss-without-model": "The loss does not depend on the model: {how}, and none of its "
         "parameters got a gradient in the {looked} steps looked at.",
         "loop.advice.loss-without-model": "Compute the loss from model(x) itself, without "

@@ -1,8 +1,9 @@
 """The verdict of a loop from its records: batches' losses, norms, and curvature where measured.
 
-Losses of batches are noisy. Whether they fall is decided between the mean of the last quarter and
-that of the quarter before, against the error of their difference (`_SURE` standard errors); so is
-whether they fell since the start. "certain" is said only of what was seen itself.
+Losses of batches are noisy. Whether they fall is decided between the last quarter and the one
+before, by their means against the error of the difference, or by their ranks (H. B. Mann and
+D. R. Whitney 1947); so is whether they fell since the start. That they stand still is claimed only
+where what they may still fall is small. "certain" is said only of what was seen itself.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Floats = NDArray[np.float64]
 FEWEST = 8
 """Losses below which nothing is said about where they go."""
 
-_SURE = 3.5
+_SURE, _SURE_RANKS = 3.5, 3.0
+"""Standard errors of a difference of means, and of Mann and Whitney's count, beyond doubt."""
+
 _BLOWN_UP = 1e8
 _NEAR = (0.8, 1.25)
 """Shares of the limit between which the curvature hovers at it."""
@@ -36,6 +39,8 @@ class Trend:
     Attributes:
         first, before, last: means of the first eighth, the third quarter and the last.
         fell, falling, rising: from the first to the last; from the quarter before to the last.
+        level: it fell, and what it may still fall from quarter to quarter is little beside that.
+        still: it is where it began.
         monotone: every loss is below the one before.
         back_and_forth: correlation of neighbours in the second half, its trend taken out; near −1
             where losses go up and down in turn.
@@ -47,6 +52,7 @@ class Trend:
     fell: bool
     falling: bool
     rising: bool
+    level: bool
     still: bool
     monotone: bool
     back_and_forth: float
@@ -55,26 +61,50 @@ class Trend:
 def trend(losses: Floats) -> Trend:
     """Of at least `FEWEST` finite losses, (steps,), smaller being better."""
     n = len(losses)
-    early, third, last = losses[: max(n // 8, 2)], losses[n // 2 : 3 * n // 4], losses[3 * n // 4 :]
+    early, quarter = losses[: max(n // 8, 2)], losses[: n // 4]
+    third, last = losses[n // 2 : 3 * n // 4], losses[3 * n // 4 :]
     now, ever = third.mean() - last.mean(), early.mean() - last.mean()
-    late, since = _error(third, last), _error(early, last)
-    half = losses[n // 2 :]
+    monotone = bool((np.diff(losses) < 0).all())
+    below = monotone or _above(early, last) or _above(quarter, last)
+    left = abs(now) + 2 * _error(third, last)
     return Trend(
         first=float(early.mean()),
         before=float(third.mean()),
         last=float(last.mean()),
-        fell=bool(ever > _SURE * since and ever > 0.01 * abs(early.mean())),
-        falling=bool(now > _SURE * late and now > 0.005 * abs(last.mean())),
-        rising=bool(-now > _SURE * late and -now > 0.02 * abs(third.mean())),
-        still=bool(n >= 30 and abs(ever) < 2 * since + 1e-6 * abs(early.mean())),
-        monotone=bool((np.diff(losses) < 0).all()),
-        back_and_forth=_back_and_forth(half),
+        fell=bool(below and ever > 0.01 * abs(early.mean())),
+        falling=bool((monotone or _above(third, last)) and now > 0.005 * abs(last.mean())),
+        rising=bool(_above(last, third) and -now > 0.02 * abs(third.mean())),
+        level=bool(left < 0.1 * ever),
+        still=bool(
+            n >= 30
+            and abs(ever) <= 2 * _error(early, last) + 1e-6 * abs(early.mean())
+            and abs(_ranks(quarter, last)) < 1.5
+        ),
+        monotone=monotone,
+        back_and_forth=_back_and_forth(losses[n // 2 :]),
     )
+
+
+def _above(some: Floats, others: Floats) -> bool:
+    """Whether the ones lie above the others beyond doubt, by their means or by their ranks.
+
+    A fast decay has a wide spread, so that its mean is unsure while the ranks are not.
+    """
+    difference = some.mean() - others.mean()
+    return bool(difference > _SURE * _error(some, others) or _ranks(some, others) > _SURE_RANKS)
 
 
 def _error(one: Floats, other: Floats) -> float:
     """Standard error of a difference of means."""
     return sqrt(one.var(ddof=1) / len(one) + other.var(ddof=1) / len(other))
+
+
+def _ranks(some: Floats, others: Floats) -> float:
+    """Mann and Whitney's U in standard deviations: positive where the ones lie above the others."""
+    ordered = np.sort(others)
+    below = np.searchsorted(ordered, some, "left") + np.searchsorted(ordered, some, "right")
+    m, n = len(some), len(others)
+    return float((below.sum() / 2 - m * n / 2) / sqrt(m * n * (m + n + 1) / 12))
 
 
 def _back_and_forth(losses: Floats) -> float:
@@ -214,8 +244,10 @@ class _Case:
             before = self.sign * seen.before
             key = "loop.rising"
             return self.says("unknown", "unknown", "unknown", key, last=last, before=before)
-        if seen.fell:
+        if seen.fell and seen.level:
             return self.level(ends)
+        if seen.fell:
+            return self.says("converging", "unknown", "likely", "loop.fell", **ends)
         if seen.still:
             return self.stuck(first)
         return self.says("unknown", "unknown", "unknown", "loop.unclear", **ends)

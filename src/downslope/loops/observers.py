@@ -141,8 +141,8 @@ class Reach:
         )
 
     def any_gradient(self) -> bool:
-        """Whether a gradient reached the model at all."""
-        return bool(self.reached & self.own)
+        """Whether a gradient reached the model, or what the optimizer holds, at all."""
+        return bool(self.reached)
 
     def disjoint(self) -> bool:
         """Whether the optimizer holds none of the model's parameters, and none with a gradient.

@@ -47,7 +47,7 @@ class Recorder:
         self.tape = Tape(optimizer, 1 if wishes.stop else wishes.every or often(optimizer))
         self.settings = hyperparameters_of(optimizer)
         self.mode, self.reach = Mode(model), Reach(model, optimizer)
-        self.losses = Losses(self.reach.own)
+        self.losses = Losses(self.reach.own | self.reach.held)
         self.scheduling = Scheduling(optimizer, wishes.scheduler)
         self.clearing = Clearing(optimizer, self.scheduling.backward)
         self.probe: Probe | None = None

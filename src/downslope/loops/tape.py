@@ -104,7 +104,7 @@ class Tape:
         """The gradients' norm at this step, where it is measured."""
         if not self._measured():
             return
-        found = [p.grad for p in held_by(self.optimizer) if p.grad is not None]
+        found = [p.grad.detach() for p in held_by(self.optimizer) if p.grad is not None]
         if found:
             norm = total_norm(found)
             scale = getattr(self.optimizer, "grad_scale", None)  # fused ones unscale by themselves
