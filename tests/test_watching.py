@@ -144,9 +144,9 @@ def by_hand(look):
 def scaled(look):
     """A gradient scaler that skips the first step, as it does with its first scale."""
     model = net()
-    optimizer = optim.SGD(model.parameters(), lr=0.05)
+    optimizer = optim.SGD(model.parameters(), lr=1e-3)
     scheduler = optim.lr_scheduler.ExponentialLR(optimizer, 0.99)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**124)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
     X, y = data()
     with look(model, optimizer, scheduler=scheduler) as watch:
         for _ in range(12):
@@ -156,6 +156,7 @@ def scaled(look):
             scaler.step(optimizer)
             scaler.update()
             scheduler.step()
+    assert look is unwatched or watch.table["lr"][0] < 1e-3  # the first step was skipped
     return model, [watch]
 
 

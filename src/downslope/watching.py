@@ -192,7 +192,7 @@ def watch(
     gives it back, or by `loss_fn`. Weights, gradients, random numbers and buffers come out to the
     bit as without it; when the block is left, by an exception too, nothing stays behind.
 
-    Without a probe it costs some 50 µs a step for a small model, less than 5% of a step of 5 ms
+    Without a probe it costs some 0.1 ms a step, less than 5% of a step of 5 ms or more
     (``benchmarks/watching.py``); the first 16 steps, which are looked at closely, cost more. A
     probe costs some 12 Hessian products each time, and the second derivatives' memory.
 
@@ -206,8 +206,9 @@ def watch(
             measured. A list of them, on batches of equal size, measures the noise scale too.
         probe_rows: rows in each probe's batch: the noise scale counts rows.
         probe_every: steps between two measurements; the first is after step 1.
-        every: steps between two measurements of the gradient's and the update's norm; by default
-            1 up to 20,000 numbers of parameters, else 10.
+        every: steps between two measurements of the gradient's and the update's norm, which needs
+            a copy of the parameters for the length of a step; by default 1 up to 20,000 numbers of
+            parameters, 10 up to 200,000, else 50.
         scheduler: the learning-rate scheduler, to see whether it is stepped first. (Without it
             only what its rates show is seen.)
         stop: leave the block before the first step whose loss or gradient is not finite (for a

@@ -17,11 +17,11 @@ from downslope.loops.observers import held_by
 _BLOCK = 256
 """Numbers that may wait on the device."""
 
-_MANY = 20_000
-"""Numbers of parameters up to which norms are taken at every step by default."""
+_OFTEN = ((20_000, 1), (200_000, 10))
+"""Up to how many numbers of parameters norms are taken every so many steps by default."""
 
-_SELDOM = 10
-"""How often beyond: an update's norm needs a copy of the parameters."""
+_SELDOM = 50
+"""And beyond: an update's norm needs a copy of the parameters."""
 
 
 class Column:
@@ -69,7 +69,8 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
 
 def often(optimizer: optim.Optimizer) -> int:
     """Between how many steps norms are taken, so that they cost little."""
-    return 1 if sum(p.numel() for p in held_by(optimizer)) <= _MANY else _SELDOM
+    numbers = sum(p.numel() for p in held_by(optimizer))
+    return next((steps for most, steps in _OFTEN if numbers <= most), _SELDOM)
 
 
 class Tape:
