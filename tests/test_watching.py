@@ -14,6 +14,7 @@ from torch import nn, optim
 import downslope as ds
 from downslope.loops.faults import FAULTS as KNOWN
 from downslope.loops.judge import judge
+from downslope.loops.tape import Column
 
 CAUSES = {("linear", "parameters-not-held"): "another-model"}
 """Where the optimizer holds none of the model's parameters, the finding says so."""
@@ -570,11 +571,11 @@ def test_a_rate_above_the_threshold_is_named_and_the_advice_holds():
         "rate-above-threshold",
         "certain",
     )
-    assert finding.evidence["largest_rate_over_limit"].value == pytest.approx(1.2, rel=1e-3)
+    assert finding.evidence["rate over its limit, at most"].value == pytest.approx(1.2, rel=1e-3)
     assert descended(finding.advice.change["lr"]).findings[0].verdict == "converging"
     losses = watch.table["loss"].to_numpy()
     first = int((losses > 1e8 * losses[0]).argmax()) + 1
-    assert watch.runs.first_bad_step[0] == finding.evidence["first_bad_step"].value == first
+    assert watch.runs.first_bad_step[0] == finding.evidence["first bad step"].value == first
 
 
 def test_a_quadratic_at_a_sound_rate_converges():
@@ -666,7 +667,7 @@ def test_the_loop_is_stopped_before_the_bad_update(given, step):
             optimizer.step()
     assert watch.stopped == step and len(seen) == 4
     assert bits(model) == seen[-1]
-    assert watch.findings[0].evidence["first_bad_step"].value == step
+    assert watch.findings[0].evidence["first bad step"].value == step
     assert watch.findings[0].verdict == "diverged"
     assert hooks_on(model) == hooks_on(optimizer) == 0
 
@@ -693,6 +694,7 @@ def test_a_watch_is_a_study_like_any_other(tmp_path):
     runs = watch.runs
     assert runs.table.select("optimizer", "status", "steps").row(0) == ("SGD", "finished", 20)
     assert runs.table["lr"][0] == 0.1 and runs.plot.losses() is not None
+    assert [finding.cause for finding in runs.explain()] == ["unknown"]
     watch.save(tmp_path / "study")
     loaded = ds.load(tmp_path / "study")
     assert loaded.table.equals(runs.table)
@@ -729,7 +731,7 @@ def test_figure_data_and_figure():
     np.testing.assert_array_equal(drawn.loss[0].values, watch.table["loss"].to_numpy())
     assert drawn.bad_step is None and descended(0.4).figure_data.bad_step is not None
     figure = watch.plot()
-    assert len(figure.axes) == 4
+    assert len(figure.axes) == 5
     figure.savefig(io.BytesIO(), format="png")
     assert len(descended(0.1, steps=0).plot().axes) == 3
 
@@ -820,6 +822,72 @@ def test_wrong_use_is_one_sentence(change, words):
     given = {"model": model, "optimizer": optim.SGD(model.parameters(), lr=0.1), **change}
     with pytest.raises(ds.InputError, match=words):
         ds.watch(given.pop("model"), given.pop("optimizer"), **given)
+
+
+def test_a_loss_given_after_its_step_is_that_steps():
+    tables = []
+    for late in (False, True):
+        model = net()
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        X, y = data()
+        with ds.watch(model, optimizer) as watch:
+            for _ in range(20):
+                optimizer.zero_grad()
+                loss = nn.functional.mse_loss(model(X), y)
+                if not late:
+                    watch.loss(loss)
+                loss.backward()
+                optimizer.step()
+                if late:
+                    watch.loss(loss.item())
+        tables.append(watch.table)
+    assert tables[0].equals(tables[1]) and tables[0]["loss"].null_count() == 0
+
+
+@pytest.mark.parametrize("order", ["cleared before the step", "no backward"])
+def test_gradients_that_are_gone_when_the_step_is_made(order):
+    model = net()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    X, y = data()
+    with ds.watch(model, optimizer) as watch:
+        for _ in range(5):
+            loss = watch.loss(nn.functional.mse_loss(model(X), y))
+            if order != "no backward":
+                loss.backward()
+            optimizer.zero_grad()
+            optimizer.step()
+    assert causes(watch) == ["no-gradients"]
+    assert watch.findings[1].confidence == "certain"
+
+
+def test_evaluation_left_on_after_the_first_look():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    with ds.watch(model, optimizer) as watch:
+        train(watch, model, optimizer, steps=30)
+        model.eval()
+        train(watch, model, optimizer, steps=20)
+    (finding,) = watch.findings[1:]
+    assert finding.cause == "evaluation-mode"
+    assert "20 of 50 steps (from step 31)" in finding.sentence
+    assert "1 (Dropout)" in finding.sentence
+
+
+class Far(torch.Tensor):
+    """A number that says it is on another device, and counts how often it is waited for."""
+
+    device = property(lambda self: torch.device("cuda"))
+
+
+def test_numbers_of_another_device_are_read_in_blocks():
+    column = Column()
+    for number in range(600):
+        column.append(torch.tensor(float(number)).as_subclass(Far) if number % 3 else None)
+        assert len(column.waiting) < 256
+    assert column.waiting
+    assert column.values() == [float(n) if n % 3 else None for n in range(600)]
+    assert not column.waiting
 
 
 def test_wrong_losses_and_blocks():

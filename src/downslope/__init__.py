@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from downslope.descent import InterruptedWarning, descend
     from downslope.errors import DownslopeError, InputError
+    from downslope.explain.findings import Finding
     from downslope.grid import Grid, log_range
     from downslope.problem import Problem
     from downslope.runs import Run, Runs
@@ -23,6 +24,7 @@ _WHERE = {
     "log_range": "grid",
     "Schedule": "schedules",
     "descend": "descent",
+    "Finding": "explain.findings",
     "Runs": "runs",
     "Run": "runs",
     "load": "study",
@@ -34,9 +36,9 @@ _WHERE = {
     "InterruptedWarning": "descent",
 }
 
-__all__ = ["DownslopeError", "Grid", "InputError", "InterruptedWarning", "Problem", "Run", "Runs",
-           "Schedule", "StoppedWarning", "Watch", "descend", "load", "log_range",
-           "watch"]  # fmt: skip
+__all__ = ["DownslopeError", "Finding", "Grid", "InputError", "InterruptedWarning", "Problem",
+           "Run", "Runs", "Schedule", "StoppedWarning", "Watch", "descend", "explain", "load",
+           "log_range", "watch"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -45,6 +47,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"downslope.{_WHERE[name]}"), name)
         globals()[name] = value
         return value
+    if name == "explain":  # a package that can be called
+        return import_module("downslope.explain")
     raise AttributeError(f"module 'downslope' has no attribute {name!r}")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from downslope.cli_explain import explain
 from downslope.errors import DownslopeError, InputError, StudyError
 
 app = typer.Typer(
@@ -247,6 +248,9 @@ def cache(
         print(f"{'folder':10}{now.folder}")
         print(f"{'programs':10}{now.programs}")
         print(f"{'size':10}{now.size / 2**20:.1f} of {now.limit / 2**20:.0f} MiB")
+
+
+app.command(epilog="Example: downslope explain houses-study --run 12 --try")(explain)
 
 
 def _write_table(frame: Any, path: Path) -> None:

@@ -170,12 +170,12 @@ def descend(
     plan = make_plan(problem, options, starts, groups, engine)
     _check_memory(plan)
     if study is None:
-        return _carry_out(plan, None, progress)
+        return carry_out(plan, None, progress)
     with Study.open(study, plan) as opened:
-        return _carry_out(plan, opened, progress)
+        return carry_out(plan, opened, progress)
 
 
-def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
+def carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
     """All chunks that are not done yet; what is finished is kept whatever happens."""
     done = {} if study is None else study.finished()
     outcomes, written = dict(done), set(done)
@@ -187,7 +187,7 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
     worthwhile = seconds > WORTH_PROCESSES
     interrupted = False
 
-    def carry_out(place: int, tick: Tick) -> Outcome:
+    def one(place: int, tick: Tick) -> Outcome:
         return plan.carry_out(plan.chunks[place], tick)
 
     def keep(place: int, outcome: Outcome) -> None:
@@ -211,8 +211,8 @@ def _carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
         for outcome in done.values():
             shown.found(outcome)
         try:
-            shared_out(carry_out, one_by_one, shown.tick, keep, worthwhile=False)
-            shared_out(carry_out, together, shown.tick, keep, worthwhile=worthwhile, let_go=let_go)
+            shared_out(one, one_by_one, shown.tick, keep, worthwhile=False)
+            shared_out(one, together, shown.tick, keep, worthwhile=worthwhile, let_go=let_go)
         except KeyboardInterrupt:
             for place in outcomes.keys() - written:  # it came while these were being written
                 write(place)

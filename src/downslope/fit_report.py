@@ -11,10 +11,12 @@ from rich.console import Console
 from torch import nn
 
 from downslope import ranking
+from downslope.explain.findings import Finding
 from downslope.problem import Problem
-from downslope.runs import Runs
+from downslope.runs import Run, Runs
 from downslope.tablefit import Fit
 from downslope.tables import shown
+from downslope.telling import as_plain, findings_of
 from downslope.views import terminal
 
 
@@ -76,7 +78,17 @@ def print_fit(found: Fit, source: str) -> None:
         out.print(f"\nchosen by {measure.partition(' ')[0]} loss: run {best.number} "
                   f"({best.row['optimizer']}{rate}, seed {best.row['seed']})")  # fmt: skip
         _print_scores(found, out)
+    print_findings(findings_of(runs), out)
     terminal.print_files(found.files, out)
+
+
+def print_findings(findings: list[tuple[str, Run, Finding]], out: Console) -> None:
+    """Findings, each under what it is and its run's settings."""
+    for what, run, finding in findings:
+        row = run.row
+        lr = f", lr {terminal.number(row['lr'])}" if row.get("lr") is not None else ""
+        title = f"Run {run.number}, {what} ({row['optimizer']}{lr}, seed {row['seed']})"
+        terminal.print_finding(f"\n{title}", finding.sentence, finding.confidence, out)
 
 
 def _print_scores(found: Fit, out: Console) -> None:
@@ -118,6 +130,9 @@ def fit_as_json(found: Fit, folder: str) -> dict[str, Any]:
                 asdict(r) for r in ranking.best_per_optimizer(ranking.rank(runs))
             ],
             "diverged": [asdict(d) for d in ranking.divergence(runs)],
+            "findings": [
+                {"of": what, **as_plain(finding)} for what, _, finding in findings_of(runs)
+            ],
             "test": {"chosen": found.chosen, "plain": found.plain},
             "notes": list(found.problem.notes),
             "files": [str(file) for file in found.files],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -26,16 +26,21 @@ from downslope.problem_checks import cast, checked
 from downslope.randomness import borrowed, state
 from downslope.sampling import torch_seed
 from downslope.tables import Schema, Split
-from downslope.tabular import Missing, Task, read_rows_of_table
+from downslope.tabular import Missing, Task, file_path, read_rows_of_table
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """Where a problem's rows came from, so that new rows get the same treatment."""
+    """Where a problem's rows came from, so that new rows get the same treatment.
+
+    Attributes:
+        asked: the arguments of `Problem.from_table` that a file can hold, and the table's path.
+    """
 
     schema: Schema
     split: Split
     model: str
+    asked: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -179,6 +184,9 @@ class Problem:
         (3, 1, 1)
         """
         rows = read_rows_of_table(source, target, loss, task, missing, split_seed, validation, test)
+        asked = {"target": target, "loss": loss if isinstance(loss, str) else None, "task": task,
+                 "missing": missing, "validation": validation, "test": test,
+                 "split_seed": split_seed, "source": file_path(source)}  # fmt: skip
         made = model_factory(model, len(rows.schema.feature_names), rows.outputs)
         problem = _with_data(
             cls, made, "table", rows.train.x, rows.train.y, check_loss(rows.loss), None
@@ -189,7 +197,9 @@ class Problem:
             validation=rows.validation,
             test=rows.test,
             notes=tuple(dict.fromkeys((*rows.notes, *problem.notes))),
-            table=Table(rows.schema, rows.split, model if isinstance(model, str) else str(model)),
+            table=Table(
+                rows.schema, rows.split, model if isinstance(model, str) else str(model), asked
+            ),
         )
 
     # -- what engines ask --------------------------------------------------------------------

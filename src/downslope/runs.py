@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from downslope.data import as_tensor
 from downslope.engines.work import Outcome, Status
 from downslope.errors import DownslopeError, InputError, listed, nearest
 from downslope.objective import MODEL_PREFIX
 from downslope.plan import Plan
+from downslope.predictions import predictions
 from downslope.records import (
     Numbers,
     best_losses,
@@ -32,10 +31,9 @@ from downslope.records import (
     shared_steps,
     status_names,
 )
-from downslope.tables import read_table
-from downslope.tabular import decode
 
 if TYPE_CHECKING:
+    from downslope.explain.findings import Finding
     from downslope.views.figures import Plots
 
 _PER_RUN = ("status", "first_bad_step", "steps_done")
@@ -197,6 +195,17 @@ class Runs:
 
         return Plots(self)
 
+    def explain(self) -> list[Finding]:
+        """What each run did and why, with evidence and advice; see `downslope.explain`.
+
+        Each run is carried out once more to look at it closely, and its curvature is measured
+        where it stood. Runs that were loaded without their problem are judged by their losses
+        alone, and no cause is named.
+        """
+        from downslope.explain.explaining import explain_runs
+
+        return explain_runs(self)
+
     def save(self, folder: str | Path) -> None:
         """Write these runs as a study, which `load` and any Parquet reader can open."""
         from downslope.study import save
@@ -300,33 +309,13 @@ class Run:
             For a table, the target in its own units or its class names, an array; otherwise a
             tensor for a tensor, an array for anything else.
         """
-        problem = self._plan("predictions").problem
-        if problem.table is not None:
-            schema = problem.table.schema
-            frame = read_table(X, as_text=schema.text_columns)
-            encoded = schema.encode(frame, require_all_rows=True)
-            for note in encoded.notes:
-                warnings.warn(note, stacklevel=2)
-            return decode(schema, self.model, encoded.X)
-        if problem.train is None:
-            raise DownslopeError("a function without data predicts nothing: see run.parameters")
-        inputs = as_tensor(X, "X")
-        dtype = problem.dtype if inputs.is_floating_point() else None
-        if dtype is None and problem.train is not None and problem.train.x.is_floating_point():
-            dtype = problem.dtype
-        inputs = inputs.to(device=problem.device, dtype=dtype)
-        model = self.model
-        with torch.no_grad():
-            try:
-                made = model(inputs.clone() if problem.template.copies_input else inputs)
-            except RuntimeError as error:
-                wanted = ", ".join(["rows", *map(str, problem.train.x.shape[1:])])
-                said = " ".join(str(error).split())
-                raise InputError(
-                    f"the model was trained on X of shape ({wanted}) and cannot take "
-                    f"{tuple(inputs.shape)}: {said}"
-                ) from error
-        return made if isinstance(X, Tensor) else made.cpu().numpy()
+        return predictions(self._plan("predictions").problem, self.model, X)
+
+    def explain(self) -> Finding:
+        """What it did and why, with evidence and advice; see `Runs.explain`."""
+        from downslope.explain.explaining import explain_run
+
+        return explain_run(self)
 
     def replay(self) -> Run:
         """Compute this very run again, to the bit.

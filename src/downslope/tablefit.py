@@ -150,6 +150,7 @@ def write_schema(folder: Path, problem: Problem) -> None:
         "model": problem.table.model,
         "outputs": 1 if one else len(target.classes),
         "loss": type(problem.template.loss).__name__,
+        "asked": dict(problem.table.asked),
     }
     write_json(folder / "schema.json", described)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -100,6 +101,11 @@ def read_rows_of_table(
         test=rows_of(split.test),
         notes=tuple(notes),
     )
+
+
+def file_path(source: Any) -> str | None:
+    """Where a table lies, if it is a file."""
+    return str(Path(source).absolute()) if isinstance(source, str | Path) else None
 
 
 def decode(schema: Schema, model: nn.Module, X: NDArray[np.float64]) -> NDArray[Any]:

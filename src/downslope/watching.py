@@ -142,7 +142,7 @@ class Watch:
     @property
     def figure_data(self) -> WatchData:
         """What `plot` draws, as plain numbers."""
-        bad = self.findings[0].evidence.get("first_bad_step")
+        bad = self.findings[0].evidence.get("first bad step")
         return watch_data(self.table, None if bad is None else int(bad.value))
 
     def plot(self) -> Figure:

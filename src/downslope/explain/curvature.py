@@ -21,6 +21,7 @@ error under vmap, and ends the process where that is traced.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
@@ -41,6 +42,9 @@ from downslope.problem_rows import in_double_precision, row_blocks
 
 _NUMBERS = 2**24
 """Numbers of single samples' matrices that are made at a time, about."""
+
+_OFTEN = 16
+"""Calls of one kind after which a trace pays: making it takes as long as some 40 calls."""
 
 
 class Curvature:
@@ -69,6 +73,7 @@ class Curvature:
         self.layout = Layout({n: s for n, s in self.problem.shapes.items() if n in used})
         self.dtype = self.problem.dtype
         self._known: dict[Any, Callable[..., Any]] = {}
+        self._calls: Counter[Any] = Counter()
 
     # -- places --------------------------------------------------------------------------------
 
@@ -227,8 +232,11 @@ class Curvature:
         )
 
     def _traced(self, kind: str, many: Callable[..., Any], given: list[Tensor]) -> Any:
-        """The same from a trace, if there can be one: it takes a fraction of the time."""
+        """The same, from a trace where it is asked for often and there can be one."""
         key = (kind, *(t.shape for t in given))
+        self._calls[key] += 1
+        if self._calls[key] <= _OFTEN:
+            return many(*given)
         if key not in self._known:
             try:
                 self._known[key] = trace(many, given)

@@ -7,7 +7,7 @@ largest in size, which may be the negative one.)
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -38,29 +38,71 @@ def extremes(
     (-3.0, 5.0)
     """
     generator = torch.Generator().manual_seed(0)
-    first = torch.randn(size, generator=generator, dtype=dtype)
-    basis = (first / first.norm()).expand(runs, 1, size).clone()
-    tridiagonal = torch.zeros(runs, products, products, dtype=dtype)
+    first = torch.randn(size, generator=generator, dtype=dtype).expand(runs, size)
     least = torch.full((runs,), torch.nan, dtype=dtype)
-    largest, ended, steady = least.clone(), torch.zeros(runs, dtype=torch.bool), 0
-    for k in range(min(products, size)):
-        image = product(basis[:, k])
-        ended |= ~image.isfinite().all(1) | image.isnan().any(1)
-        image = torch.where(ended[:, None], 0.0, image)
-        tridiagonal[:, k, k] = (image * basis[:, k]).sum(1)
-        for _ in range(2):  # once leaves too much of the others
-            image = image - ((basis @ image[:, :, None]).mT @ basis)[:, 0]
-        values = torch.linalg.eigvalsh(tridiagonal[:, : k + 1, : k + 1])
+    largest, steady = least.clone(), 0
+    for tridiagonal, ended in _growing(product, first, products):
+        values = torch.linalg.eigvalsh(tridiagonal)
         size_of = values.abs().amax(1)
         moved = torch.maximum((values[:, 0] - least).abs(), (values[:, -1] - largest).abs())
         least = torch.where(ended, least, values[:, 0])
         largest = torch.where(ended, largest, values[:, -1])
         steady = steady + 1 if bool((ended | (moved <= _CLOSE * size_of)).all()) else 0
-        length = image.norm(dim=1)
-        ended |= length <= _NOTHING * size_of
-        if steady > 1 or bool(ended.all()) or k + 1 == min(products, size):
+        if steady > 1:
             break
+    return least, largest
+
+
+def newton(product: Product, gradients: Tensor, products: int = 20) -> tuple[Tensor, Tensor]:
+    """How far a quadratic with these gradients still falls, and how far away its minimum is.
+
+    ½ gᵀ H⁺ g and |H⁺ g| on the directions that products from g on reach, and in which the
+    matrix is positive.
+
+    Args:
+        gradients: (runs, size).
+
+    Returns:
+        (runs,) each; NaN where gradients or products are.
+    """
+    lengths = gradients.norm(dim=1)
+    falls = torch.where(lengths > 0, torch.nan, lengths)
+    distances = falls.clone()
+    for tridiagonal, ended in _growing(product, gradients, products):
+        values, vectors = torch.linalg.eigh(tridiagonal)
+        upward = values > _NOTHING * values.abs().amax(1, keepdim=True)
+        step = torch.where(upward, vectors[:, 0] * lengths[:, None] / values, 0.0)
+        going = ~ended & (lengths > 0)
+        fall = (step * vectors[:, 0]).sum(1) * lengths / 2
+        falls = torch.where(going, fall, falls)
+        distances = torch.where(going, step.norm(dim=1), distances)
+    return falls, distances
+
+
+def _growing(product: Product, first: Tensor, products: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """After each product: the tridiagonal matrices so far, (runs, k, k), and which runs have seen
+    all that their matrix makes of the first direction before this product."""
+    runs, size = first.shape
+    length = first.norm(dim=1)
+    ended = ~(length > 0)
+    unit = torch.where(ended[:, None], 0.0, first / torch.where(ended, 1.0, length)[:, None])
+    basis = unit[:, None]
+    tridiagonal = first.new_zeros(runs, products, products)
+    for k in range(min(products, size)):
+        image = product(basis[:, k])
+        ended = ended | ~image.isfinite().all(1)
+        image = torch.where(ended[:, None], 0.0, image)
+        tridiagonal[:, k, k] = (image * basis[:, k]).sum(1)
+        for _ in range(2):  # once leaves too much of the others
+            image = image - ((basis @ image[:, :, None]).mT @ basis)[:, 0]
+        yield tridiagonal[:, : k + 1, : k + 1], ended
+        if k + 1 == min(products, size):
+            return
+        length = image.norm(dim=1)
+        largest = torch.linalg.eigvalsh(tridiagonal[:, : k + 1, : k + 1]).abs().amax(1)
+        ended = ended | (length <= _NOTHING * largest)
+        if bool(ended.all()):
+            return
         tridiagonal[:, k, k + 1] = tridiagonal[:, k + 1, k] = length
         next_one = image / torch.where(length > 0, length, 1.0)[:, None]
         basis = torch.cat([basis, next_one[:, None]], 1)
-    return least, largest

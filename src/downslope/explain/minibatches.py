@@ -20,9 +20,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from downslope.explain.stability import Momentum
 
 Array = NDArray[np.float64]
 
@@ -83,6 +86,49 @@ def mean_square_threshold(
     values, vectors = np.linalg.eigh(both / 2)
     root = vectors / np.sqrt(values)
     return float(2 / np.linalg.eigvalsh(root.T @ moments @ root)[-1])
+
+
+def mean_square_factor(
+    hessians: ArrayLike,
+    rate: float,
+    batch_size: int = 1,
+    replacement: bool = False,
+    **settings: Unpack[Momentum],
+) -> float:
+    """What an update multiplies the mean of squared distances by in the long run, with momentum.
+
+    The largest modulus of the eigenvalues of E[M ⊗ M], M being what an update of
+    ``torch.optim.SGD`` does to (distance, velocity), for batches drawn anew each time. Above 1 the
+    mean grows without end.
+
+    Args:
+        hessians: (samples, parameters, parameters).
+
+    Raises:
+        ValueError: for more than `MOST` / 2 parameters with momentum, `MOST` without.
+    """
+    curved = _curved(np.asarray(hessians, np.float64))
+    count = curved.shape[1]
+    momentum, dampening = settings.get("momentum", 0.0), settings.get("dampening", 0.0)
+    size = 2 * count if momentum else count
+    if size > MOST:
+        raise ValueError(f"{count} parameters are too many for exact second moments")
+    if not count:
+        return 1.0
+    one = np.eye(count)
+    if momentum:
+        ahead = settings.get("nesterov", False)
+        still = np.block([[one, -rate * momentum * (momentum if ahead else 1) * one],
+                          [0 * one, momentum * one]])  # fmt: skip
+        by_place = rate * ((1 + momentum if ahead else 1 - dampening) * one)
+        moved = np.vstack([-by_place, (1 - dampening) * one])  # what H θ is multiplied by
+        reach = np.hstack([one, 0 * one])
+        updates = still + moved @ curved @ reach
+    else:
+        updates = one - rate * curved
+    share = noise_share(len(curved), batch_size, replacement)
+    _, moments = _second_moments(updates, share)
+    return float(np.abs(np.linalg.eigvals(moments)).max())
 
 
 @dataclass(frozen=True)

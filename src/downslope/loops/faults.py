@@ -48,13 +48,13 @@ def _found(seen: Observed) -> Iterator[Found]:
         yield (
             "gradients-not-cleared",
             "certain" if always else "likely",
-            {"steps_not_cleared": Evidence(seen.uncleared, f"of {seen.clearing_looked} looked at")},
+            {"steps not cleared": Evidence(seen.uncleared, f"of {seen.clearing_looked} looked at")},
             {"count": seen.uncleared, "looked": seen.clearing_looked},
         )
     if seen.steps < _ENOUGH:
         return
     if seen.disjoint:
-        yield "another-model", "certain", {"shared_parameters": Evidence(0, "at every step")}, {}
+        yield "another-model", "certain", {"shared parameters": Evidence(0, "at every step")}, {}
     elif seen.not_held:
         yield (
             "parameters-not-held",
@@ -91,7 +91,7 @@ def _found(seen: Observed) -> Iterator[Found]:
         yield (
             "evaluation-mode",
             "certain",
-            {"steps_in_evaluation_mode": Evidence(seen.modes.steps, f"from step {first}")},
+            {"steps in evaluation mode": Evidence(seen.modes.steps, f"from step {first}")},
             {
                 "count": seen.modes.steps,
                 "steps": seen.steps,
@@ -103,7 +103,7 @@ def _found(seen: Observed) -> Iterator[Found]:
         yield (
             "scheduler-first",
             "certain" if seen.scheduler_first == "seen" else "likely",
-            {"first_rate": Evidence(seen.skipped, "before step 1")},
+            {"first rate": Evidence(seen.skipped, "before step 1")},
             {"lr": seen.skipped},
         )
 
@@ -116,7 +116,7 @@ def _without_gradients(seen: Observed) -> Iterator[Found]:
         yield (
             "loss-without-model",
             "certain",
-            {"steps_without_gradient": looked},
+            {"steps without gradient": looked},
             {"how": how, "looked": seen.looked},
         )
     else:
@@ -124,7 +124,7 @@ def _without_gradients(seen: Observed) -> Iterator[Found]:
         yield (
             "no-gradients",
             "certain",
-            {"steps_without_gradient": looked},
+            {"steps without gradient": looked},
             {"how": how, "looked": seen.looked},
         )
 

@@ -129,7 +129,7 @@ def judge(table: pl.DataFrame, *, maximize: bool = False, probe_rows: int = 1) -
     if not len(case.losses):
         return case.says("unknown", "unknown", "unknown", "loop.unseen", steps=table.height)
     if (above := case.blown_up()) is not None:
-        case.evidence["first_bad_step"] = Evidence(above, f"at step {above}")
+        case.evidence["first bad step"] = Evidence(above, f"at step {above}")
         return case.grew("certain")
     if len(case.losses) < FEWEST:
         return case.says("unknown", "unknown", "unknown", "loop.short", steps=len(case.losses))
@@ -151,8 +151,8 @@ class _Case:
         if measured.height:
             last = measured.row(-1, named=True)
             where = f"after step {last['step']}"
-            for name in ("sharpness", "rate_over_limit"):
-                self.evidence[name] = Evidence(last[name], where)
+            self.evidence["largest curvature"] = Evidence(last["sharpness"], where)
+            self.evidence["rate over its limit"] = Evidence(last["rate_over_limit"], where)
         self.norms = table["gradient_norm"].drop_nulls().to_numpy()
 
     def says(
@@ -176,7 +176,7 @@ class _Case:
 
     def not_finite(self) -> Finding:
         assert self.bad is not None
-        self.evidence["first_bad_step"] = Evidence(self.bad, f"at step {self.bad}")
+        self.evidence["first bad step"] = Evidence(self.bad, f"at step {self.bad}")
         if self.bad == 1 and self.by_loss:
             key = "loop.diverged.at-start"
             return self.says("diverged", "not-finite-at-start", "certain", key)
@@ -189,8 +189,8 @@ class _Case:
         cause, why, advice = self.rate()
         first, last = self.sign * self.losses[0], self.sign * self.losses[-1]
         self.evidence |= {
-            "first": Evidence(first, "at step 1"),
-            "last": Evidence(last, "at the end"),
+            "loss at first": Evidence(first, "at step 1"),
+            "loss at last": Evidence(last, "at the end"),
         }
         return self.says(
             "diverged", cause, confidence, "loop.diverged.grew", advice, why, first=first, last=last
@@ -211,7 +211,7 @@ class _Case:
         }
         if ratio <= 1:
             return "unknown", say("loop.cause.rate-below", **slots), None
-        self.evidence["largest_rate_over_limit"] = Evidence(ratio, where)
+        self.evidence["rate over its limit, at most"] = Evidence(ratio, where)
         better = lr / ratio / 2
         advice = Advice({"lr": better}, "stable", say("loop.advice.lr", lr=better))
         return "rate-above-threshold", say("loop.cause.rate", **slots), advice
@@ -222,8 +222,8 @@ class _Case:
         first, last = self.sign * seen.first, self.sign * seen.last
         ends: dict[str, Any] = {"first": first, "last": last}
         self.evidence |= {
-            "first": Evidence(first, "the first eighth of the steps"),
-            "last": Evidence(last, "the last quarter of the steps"),
+            "loss at first": Evidence(first, "the first eighth of the steps"),
+            "loss at last": Evidence(last, "the last quarter of the steps"),
         }
         if seen.rising and seen.last > seen.first + 2 * abs(seen.first):
             return self.grew("likely")
@@ -232,11 +232,11 @@ class _Case:
         if seen.fell and len(late) >= 2 and _NEAR[0] <= late.min() and late.max() <= _NEAR[1]:
             key = "loop.edge-of-stability"
             return self.says(
-                "edge-of-stability", "rate-at-limit", "likely", key, ratio=ratio, **ends
+                "edge-of-stability", "edge-of-stability", "likely", key, ratio=ratio, **ends
             )
         if ratio > 0.5 and seen.back_and_forth < -0.4:
             key = "loop.ringing"
-            return self.says("ringing", "rate-near-limit", "likely", key, ratio=ratio)
+            return self.says("ringing", "rate-near-threshold", "likely", key, ratio=ratio)
         if seen.falling:
             sure: Confidence = "certain" if seen.monotone else "likely"
             return self.says("converging", "unknown", sure, "loop.converging", **ends)
@@ -258,16 +258,18 @@ class _Case:
         share = self.fallen()
         steady = np.ptp(quarter) <= 1e-4 * max(abs(quarter.mean()), 1e-12)
         if steady and share <= 1e-3:
-            self.evidence["gradient_norm_share"] = Evidence(share, "the last quarter of the steps")
+            self.evidence["gradient norm's share of its largest"] = Evidence(
+                share, "the last quarter of the steps"
+            )
             key = "loop.converged"
             return self.says("converged", "unknown", "likely", key, last=ends["last"], share=share)
         noise = self.table["noise_scale"].drop_nulls().to_numpy()
         if len(noise) and noise[-1] > self.probe_rows:
-            self.evidence["noise_scale"] = Evidence(float(noise[-1]), "at the last measurement")
+            self.evidence["noise scale"] = Evidence(float(noise[-1]), "at the last measurement")
             advice = Advice({}, "lower", say("loop.advice.noise"))
             slots: dict[str, Any] = {**ends, "noise": float(noise[-1])}
             return self.says(
-                "noise-floor", "batch-noise", "likely", "loop.noise-floor", advice, **slots
+                "noise-floor", "gradient-noise", "likely", "loop.noise-floor", advice, **slots
             )
         return self.says("plateau", "unknown", "likely", "loop.plateau", **ends)
 
@@ -280,7 +282,7 @@ class _Case:
     def stuck(self, first: float) -> Finding:
         most = float(self.norms.max()) if len(self.norms) else None
         if most is not None:
-            self.evidence["gradient_norm"] = Evidence(most, "the largest of all steps")
+            self.evidence["gradient norm"] = Evidence(most, "the largest of all steps")
         dead = most is not None and most < 1e-7 * max(abs(first), 1e-12)
         cause = "zero-gradient" if dead else "unknown"
         more = say("loop.stuck.gradient", norm=most) if dead else ""

@@ -197,18 +197,31 @@ def _cares(module: nn.Module) -> bool:
 
 
 class Losses:
-    """What the losses given depend on, from their graphs."""
+    """What the losses given depend on, from their graphs.
+
+    Attributes:
+        behind: whether the model's last output was made before the last step, so that a loss given
+            now is of that step.
+    """
 
     def __init__(self, own: Iterable[int]) -> None:
         self.own = frozenset(own)
         self.outputs: list[Any] = []
         self.looked = self.without_graph = self.missing = 0
+        self.behind = self.called = False
         self.broadcast: graph.Broadcast | None = None
 
     def forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
-        """The model made an output: remember its place in the graph until the step."""
-        if self.looked < LOOKS:
-            self.outputs += [t.grad_fn for t in tensors_in(output) if t.grad_fn is not None]
+        """The model made an output: remember its place in the graph until the next step's."""
+        if not torch.is_grad_enabled():
+            return  # an evaluation
+        if self.looked >= LOOKS:
+            self.outputs = []
+        elif self.behind:
+            self.outputs = _nodes(output)
+        else:
+            self.outputs += _nodes(output)
+        self.behind, self.called = False, True
 
     def given(self, loss: Tensor) -> None:
         """A loss was given."""
@@ -223,8 +236,12 @@ class Losses:
             self.broadcast = graph.broadcast(loss, self.outputs)
 
     def stepped(self) -> None:
-        """The graph of this step may go."""
-        self.outputs = []
+        """A step was made."""
+        self.behind = self.called
+
+
+def _nodes(output: Any) -> list[Any]:
+    return [t.grad_fn for t in tensors_in(output) if t.grad_fn is not None]
 
 
 class Scheduling:

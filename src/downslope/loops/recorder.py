@@ -74,6 +74,7 @@ class Recorder:
         """Leave everything as it was."""
         self.attached = False
         self.clearing.detach()
+        self.losses.outputs = []
         while self.handles:
             self.handles.pop().remove()
 
@@ -81,11 +82,12 @@ class Recorder:
         """A batch's loss."""
         if not self.attached or self.probing:
             return
+        late = self.losses.behind and not self.inside_closure
         if isinstance(loss, Tensor):
             self.losses.given(loss)
-            self.tape.take_loss(loss.reshape(()))
+            self.tape.take_loss(loss.reshape(()), late)
         else:
-            self.tape.take_loss(float(loss))
+            self.tape.take_loss(float(loss), late)
 
     def _forward(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if not self.probing:

@@ -33,22 +33,28 @@ class Column:
 
     def append(self, value: Tensor | float | None) -> None:
         """Take a number; a tensor of another device stays there for a while."""
-        if isinstance(value, Tensor):
-            if value.device.type != "cpu":
-                self.waiting.append((len(self.known), value))
-                value = None
-                if len(self.waiting) >= _BLOCK:
-                    self.known.append(None)
-                    self.values()
-                    return
-            else:
-                value = float(value)
-        self.known.append(value)
+        self.known.append(None)
+        self.amend(value)
+
+    def amend(self, value: Tensor | float | None) -> None:
+        """Put a number in the place of the last, which was None."""
+        if isinstance(value, Tensor) and value.device.type != "cpu":
+            self.waiting.append((len(self.known) - 1, value))
+            if len(self.waiting) >= _BLOCK:
+                self.values()
+        elif value is not None:
+            self.known[-1] = float(value)
+
+    def lacks_last(self) -> bool:
+        """Whether the last one was not measured."""
+        waits = self.waiting and self.waiting[-1][0] == len(self.known) - 1
+        return bool(self.known) and self.known[-1] is None and not waits
 
     def values(self) -> list[float | None]:
         """All of them, in order."""
         if self.waiting:
-            numbers = torch.stack([t.float() for _, t in self.waiting]).tolist()
+            wide = torch.float32 if self.waiting[0][1].device.type == "mps" else torch.float64
+            numbers = torch.stack([t.to(wide) for _, t in self.waiting]).tolist()
             for (place, _), number in zip(self.waiting, numbers, strict=True):
                 self.known[place] = number
             self.waiting = []
@@ -87,9 +93,17 @@ class Tape:
         self.gradient: Tensor | None = None
         self.steps = 0
 
-    def take_loss(self, loss: Tensor | float) -> None:
-        """A batch's loss; several before one step are averaged."""
-        self.pending.append(loss.detach().clone() if isinstance(loss, Tensor) else loss)
+    def take_loss(self, loss: Tensor | float, late: bool) -> None:
+        """A batch's loss; several before one step are averaged.
+
+        Args:
+            late: it can only be that of the step just made, where that has none.
+        """
+        taken = loss.detach().clone() if isinstance(loss, Tensor) else loss
+        if late and self.loss.lacks_last():
+            self.loss.amend(taken)
+        else:
+            self.pending.append(taken)
 
     def open(self) -> None:
         """A step begins: rates, and the parameters where their change is measured."""

@@ -62,7 +62,7 @@ def runs_of(watched: Watched, finding: Finding) -> Runs:
     table = watched.table
     if not table.height:
         raise DownslopeError("no step of the optimizer was seen: there is no run")
-    bad = finding.evidence.get("first_bad_step")
+    bad = finding.evidence.get("first bad step")
     first_bad = -1 if bad is None else int(bad.value)
     loss, norm = (
         table[name].fill_null(np.nan).to_numpy()[None].copy() for name in ("loss", "gradient_norm")

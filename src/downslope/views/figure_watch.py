@@ -97,7 +97,8 @@ def _smoothed(line: Line) -> Line:
 
 
 def watch_figure(data: WatchData) -> Figure:
-    """Loss, norms and rates below each other; curvature with its 2 / rate line where measured."""
+    """Loss, norms and rates below each other; where measured, curvature with the 2 / rate of plain
+    descent, and the share of what the optimizer bears, with the limit at 1."""
     panels = [
         ("Loss", data.loss, (GREY, BLUE)),
         ("Norm", data.norms, (BLUE, ORANGE)),
@@ -105,10 +106,14 @@ def watch_figure(data: WatchData) -> Figure:
     ]
     if data.sharpness:
         panels.append(("Curvature", data.sharpness, (BLUE, RED)))
+    if data.limit:
+        panels.append(("Rate / its limit", data.limit, (BLUE,)))
     figure = picture(WIDTH, 1.7 * len(panels) + 0.5)
     grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
     for axes, (label, lines, shades) in zip(grid[:, 0], panels, strict=True):
         _draw(axes, lines, shades, data.bad_step)
+        if lines is data.limit and lines:
+            axes.axhline(1.0, color=RED, linewidth=1.0, linestyle="--")
         prepare(axes, "Step" if axes is grid[-1, 0] else "", label)
     return figure
 

@@ -105,6 +105,13 @@ def print_scores(
     out.print(table)
 
 
+def print_finding(title: str, sentence: str, confidence: str, out: Console) -> None:
+    """A finding: of which run, how sure it is, and its sentences, wrapped to the width."""
+    out.print(Text(f"{title} ({confidence})", style="bold"))
+    lines = Text(sentence).wrap(out, max(out.width - 2, 20))
+    print_lines([line.plain.rstrip() for line in lines], out)
+
+
 def print_files(files: Sequence[Path], out: Console) -> None:
     """What was written."""
     out.print(Text("Written", style="bold"))

@@ -1,0 +1,220 @@
+"""Runs that came to an end of their own: a minimum, a standstill, a floor of noise.
+
+Each question answers with a judgement, or None where it does not fit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from downslope.explain import minibatches
+from downslope.explain.facts import Facts
+from downslope.explain.findings import Confidence, Evidence
+from downslope.explain.judgement import Judgement, Said, advised
+from downslope.explain.known import Known
+from downslope.explain.samples import Samples, samples_of
+
+DONE = 1e-4
+"""Share of the whole fall that may be left where a run counts as converged."""
+
+NEAR = 0.03
+"""Share of the first distance from the minimum that may be left then."""
+
+FLOOR = 0.01
+"""Excess over the minimum, as a share of it, that is worth falling further."""
+
+NOTHING = 1e-6
+"""Share of the whole fall that is worth nothing, whatever the minimum is."""
+
+STILL = 1e-6
+"""Relative gradient (gradient × parameters / loss) below which nothing moves."""
+
+
+def fall_left(facts: Facts) -> float:
+    """How far the loss would still fall, if it is the quadratic that it looks like at the end."""
+    fall = facts.places["end"].fall
+    return max(fall, 0.0) if np.isfinite(fall) else np.nan
+
+
+def whole_fall(facts: Facts) -> float:
+    """From the start down to the minimum that the end looks at."""
+    return float(facts.loss[0] - facts.loss[-1] + fall_left(facts))
+
+
+def relative_gradient(facts: Facts, place: str) -> float:
+    """Gradient × length of the parameters / loss: free of units."""
+    at = facts.places[place]
+    fallen = abs(float(facts.loss[0] - facts.loss[-1])) if place == "end" else 0.0
+    loss = max(abs(at.loss), fallen, 1e-300)
+    return float(at.gradient * (1 + facts.size) / loss)
+
+
+def stands_still(facts: Facts, known: Known) -> Judgement | None:
+    """Nothing moves: the gradient is nothing from the start on."""
+    first, last = float(facts.loss[0]), float(facts.loss[-1])
+    if abs(first - last) > 1e-6 * max(abs(first), 1e-300):
+        return None
+    if relative_gradient(facts, "start") > STILL:
+        return None
+    start = facts.places["start"]
+    evidence: dict[str, Evidence] = {"gradient": Evidence(start.gradient, start.where)}
+    slots: dict[str, Any] = {"gradient": start.gradient}
+    units = known.units(facts.flat("start"))
+    for name, whole, count, of in (
+        ("dead-units", units.dead_layer, units.dead, units.cut),
+        ("saturation", units.saturated_layer, units.saturated, units.level),
+    ):
+        if whole:
+            evidence["units"] = Evidence(float(count), start.where)
+            said: Said = (("stuck", slots), (f"cause.{name}", {"count": count, "of": of}))
+            return Judgement("stuck", name, "certain", said, evidence, _fresh(known))
+    evidence["least curvature"] = Evidence(start.least, start.where)
+    evidence["largest curvature"] = Evidence(start.largest, start.where)
+    if start.least > 0 or (start.largest > 0 and start.least >= -1e-9 * start.largest
+                           and known.quadratic):  # fmt: skip
+        said = (("converged", {}), ("cause.started-at-minimum", slots))
+        return Judgement("converged", "minimum", "certain", said, evidence)
+    key = "cause.start-at-saddle" if start.least < 0 else "cause.start-is-flat"
+    said = (("stuck", slots), (key, {"least": start.least}))
+    return Judgement("stuck", "stationary-start", "certain", said, evidence,
+                     advised("push", "lower", {"start_push": 0.01}))  # fmt: skip
+
+
+def _fresh(known: Known) -> Any:
+    return advised("fresh-start", "lower", {"start_fresh": True})
+
+
+def flat_tail(facts: Facts, share: float = 1e-3) -> bool:
+    """Whether the loss no longer changed over the last half, against what it fell in all."""
+    half = facts.loss[len(facts.loss) // 2 :]
+    fallen = abs(float(facts.loss[0] - facts.loss[-1]))
+    return float(half.max() - half.min()) <= share * max(fallen, 1e-12 * abs(float(half[-1])))
+
+
+def lies_flat(facts: Facts, known: Known) -> Judgement | None:
+    """The loss fell and then stayed, though this is no minimum worth the name: units that are
+    dead or saturated, or a saddle."""
+    if not flat_tail(facts) or known.quadratic:
+        return None
+    end = facts.places["end"]
+    slots: dict[str, Any] = {"loss": float(facts.loss[-1]), "gradient": end.gradient}
+    evidence = {
+        "gradient": Evidence(end.gradient, end.where),
+        "least curvature": Evidence(end.least, end.where),
+    }
+    units = known.units(facts.flat("end"))
+    for name, whole, count, of in (
+        ("dead-units", units.dead_layer, units.dead, units.cut),
+        ("saturation", units.saturated_layer, units.saturated, units.level),
+    ):
+        if whole:
+            evidence["units"] = Evidence(float(count), end.where)
+            said: Said = (("plateau", slots), (f"cause.{name}", {"count": count, "of": of}))
+            return Judgement("plateau", name, "certain", said, evidence, _fresh(known))
+    if end.least < -1e-4 * abs(end.largest) and relative_gradient(facts, "end") < 0.1:
+        said = (("plateau", slots), ("cause.saddle", {"least": end.least}))
+        advice = advised("push-end", "lower", {"start_push": 0.01, "start_end": True})
+        return Judgement("plateau", "saddle", "likely", said, evidence, advice)
+    return None
+
+
+def is_down(facts: Facts, known: Known) -> Judgement | None:
+    """At a minimum: nothing worth having is left."""
+    left, whole, end = fall_left(facts), whole_fall(facts), facts.places["end"]
+    if not np.isfinite(left) or not whole > 0 or end.least < -1e-3 * abs(end.largest):
+        return None
+    floor = abs(end.loss - left)
+    small = left <= DONE * whole and left <= max(FLOOR * floor, NOTHING * whole)
+    if end.gradient**2 > 4 * left * abs(end.largest) + (1e-4 * facts.places["start"].gradient) ** 2:
+        return None  # a slope in a direction that does not bend
+    near = end.distance <= NEAR * facts.places["start"].distance or left <= 1e-3 * floor
+    if not small or not (near or not facts.settings.full):
+        return None
+    if known.separated(facts.flat("end")) is not False and left > 1e-6 * whole:
+        return None
+    evidence = {
+        "gradient": Evidence(end.gradient, end.where),
+        "loss left to fall": Evidence(left, end.where),
+        "least curvature": Evidence(end.least, end.where),
+    }
+    exact = known.quadratic or (end.least > 0 and facts.settings.full)
+    sure: Confidence = "certain" if exact else "likely"
+    said: Said = (("converged", {}), ("cause.minimum", {"loss": float(facts.loss[-1]), "left": left,
+                                                  "share": f"{left / whole:.1e}"}))  # fmt: skip
+    return Judgement("converged", "minimum", sure, said, evidence)
+
+
+def lies_on_floor(facts: Facts, known: Known) -> Judgement | None:
+    """Batches' noise keeps it above the minimum."""
+    settings, end = facts.settings, facts.places["end"]
+    if settings.full or len(facts.loss) < 8 or known.problem.train is None:
+        return None
+    lowest = min(p.loss - p.fall for p in facts.places.values() if np.isfinite(p.loss - p.fall))
+    half = facts.loss[len(facts.loss) // 2 :]
+    before, after = half[: len(half) // 2], half[len(half) // 2 :]
+    excess = float(np.mean(half) - lowest)
+    falls = float(np.mean(before) - np.mean(after))
+    doubt = float(np.sqrt(np.var(before) / len(before) + np.var(after) / len(after)))
+    if excess <= 0 or falls > max(0.25 * excess, 3 * doubt) or falls < -2 * excess:
+        return None
+    if excess <= FLOOR * abs(lowest) or excess <= NOTHING * abs(float(facts.loss[0]) - lowest):
+        return None
+    evidence = {
+        "mean excess of the loss": Evidence(excess, "over the last half of the records"),
+        "gradient of all rows": Evidence(end.gradient, end.where),
+    }
+    slots: dict[str, Any] = {"excess": excess, "lowest": lowest, "lr": settings.lr,
+                             "samples": samples_in_words(settings.batch_size)}  # fmt: skip
+    said: list[tuple[str, Any]] = [("noise-floor", slots), ("cause.gradient-noise", slots)]
+    sure: Confidence = "likely"
+    expected = _expected_floor(facts, known)
+    if settings.order == "cyclic":
+        expected = np.nan
+        samples = samples_at(facts, known, "end")
+        if samples is not None and samples.gain > 1.5:
+            evidence["gain within an epoch"] = Evidence(samples.gain, "in stored order")
+            said.append(("also.gain", {"gain": samples.gain}))
+    if np.isfinite(expected):
+        evidence["expected by theory"] = Evidence(expected, "for batches drawn anew")
+        said.append(("also.expected-floor", {"expected": expected}))
+        if expected / 3 < excess < 3 * expected:
+            sure = "certain"
+    if settings.lr is None:
+        return Judgement("noise-floor", "gradient-noise", sure, tuple(said), evidence)
+    advice = advised("go-on-lower", "lower", {"lr": settings.lr / 4, "start_end": True})
+    return Judgement("noise-floor", "gradient-noise", sure, tuple(said), evidence, advice)
+
+
+def samples_in_words(batch_size: int | None) -> str:
+    """Of how many samples a step is."""
+    return "one sample" if batch_size in (1, None) else f"{batch_size} samples"
+
+
+def samples_at(facts: Facts, known: Known, place: str) -> Samples | None:
+    """Single samples at a place of the run, if they can be looked at."""
+    hessians = known.sample_hessians(facts.flat(place))
+    if hessians is None or not np.isfinite(hessians).all():
+        return None
+    return samples_of(hessians, facts.settings)
+
+
+def _expected_floor(facts: Facts, known: Known) -> float:
+    settings, curvature = facts.settings, known.curvature
+    size = curvature.layout.size
+    plain = settings.kind == "sgd" and not settings.momentum and settings.lr is not None
+    if not plain or not known.quadratic or size > minibatches.MOST or settings.lr is None:
+        return np.nan
+    hessians = known.sample_hessians(facts.flat("end"))
+    if hessians is None:
+        return np.nan
+    flat = facts.flat("end")
+    gradients, _ = curvature.gradients(flat[None])
+    step = np.linalg.lstsq(hessians.mean(0), gradients[0].numpy(), rcond=1e-12)[0]
+    bottom = flat - flat.new_tensor(step)
+    noise = curvature.sample_gradients(bottom).double().numpy()
+    made = minibatches.noise_floor(
+        hessians, noise, settings.lr, settings.batch_size or 1, settings.order == "replacement"
+    )
+    return float(made) if np.isfinite(made) else np.nan

@@ -1,0 +1,188 @@
+"""Runs that still fall: how long they would need, and what makes them slow.
+
+Each question answers with a judgement, or None where it does not fit.
+"""
+
+from __future__ import annotations
+
+from math import ceil, log, sqrt
+from typing import Any
+
+import numpy as np
+
+from downslope.explain import rows, stability
+from downslope.explain.facts import Facts
+from downslope.explain.findings import Confidence, Evidence
+from downslope.explain.judge_ends import DONE, NEAR, fall_left, whole_fall
+from downslope.explain.judgement import Judgement, Said, advised
+from downslope.explain.known import Known
+
+SLOW = 10.0
+"""A run creeps if it would need more than this times the updates it made."""
+
+ILL = 100.0
+"""Ratio of curvatures from which on that ratio is what makes a run slow."""
+
+
+def is_separable(facts: Facts, known: Known) -> Judgement | None:
+    """Every row is classified rightly, so that the loss falls for ever."""
+    separated = known.separated(facts.flat("end"))
+    if separated is False or float(facts.loss[-1]) >= float(facts.loss[0]):
+        return None
+    sure: Confidence = "certain" if separated else "likely"
+    evidence = {
+        "loss": Evidence(float(facts.loss[-1]), facts.places["end"].where),
+        "gradient": Evidence(facts.places["end"].gradient, facts.places["end"].where),
+    }
+    said: Said = (("creeping", {}), ("cause.separable-data", {"loss": float(facts.loss[-1])}))
+    advice = None
+    if facts.settings.lr is not None:
+        advice = advised("lr-times", "lower", {"lr": 4 * facts.settings.lr})
+    return Judgement("creeping", "separable-data", sure, said, evidence, advice)
+
+
+def needed_updates(facts: Facts) -> float:
+    """Updates that are still needed at the speed of the last half, to `DONE` and `NEAR`."""
+    left, whole = fall_left(facts), whole_fall(facts)
+    if not np.isfinite(left) or whole <= 0:
+        return np.nan
+    lowest = float(facts.loss[-1]) - left
+    excess = facts.loss - lowest
+    half = slice(len(excess) // 2, None)
+    good = excess[half] > 0
+    if good.sum() < 2:
+        return np.nan
+    speed = -float(np.polyfit(facts.steps[half][good], np.log(excess[half][good]), 1)[0])
+    if speed <= 0:
+        return np.inf
+    wanted = log(max(left / (DONE * whole), 1.0)) / speed
+    start = facts.places["start"].distance
+    if start > 0 and facts.places["end"].distance > 0:
+        wanted = max(wanted, 2 * log(max(facts.places["end"].distance / (NEAR * start), 1)) / speed)
+    return wanted
+
+
+def is_slow(facts: Facts, known: Known) -> Judgement | None:
+    """Still falling: soon there, or hardly moving, and why."""
+    first, last = float(facts.loss[0]), float(facts.loss[-1])
+    if last > first or facts.steps_done < 1:
+        return None
+    needed = needed_updates(facts)
+    if np.isnan(needed):
+        return None
+    settings, end = facts.settings, facts.places["end"]
+    creeps = needed > SLOW * facts.steps_done
+    ratio = facts.ratio("end")
+    span = end.largest / end.least if end.least > 0 else np.inf
+    evidence = {
+        "loss left to fall": Evidence(fall_left(facts), end.where),
+        "updates needed": Evidence(needed, "at the speed of the last half"),
+        "largest curvature": Evidence(end.largest, end.where),
+        "least curvature": Evidence(end.least, end.where),
+    }
+    slots: dict[str, Any] = {"needed": _rounded(needed), "done": facts.steps_done,
+                             "lr": settings.lr, "threshold": facts.threshold("end"),
+                             "span": span, "left": fall_left(facts)}  # fmt: skip
+    if settings.kind != "sgd" or settings.lr is None:
+        return _slow_otherwise(facts, creeps, slots, evidence)
+    effective = ratio * settings.memory
+    better = _better_rate(facts, known)
+    if effective < 0.1 and better > 2 * settings.lr:
+        verdict: Any = "creeping" if creeps else "converging"
+        cause = "rate-too-small" if creeps else "budget-too-short"
+        said = [(verdict, slots), ("cause.rate-too-small", slots)]
+        if not creeps:
+            said = [(verdict, slots), ("cause.budget-too-short", slots), ("also.rate", slots)]
+        sure: Confidence = "certain" if known.quadratic and settings.full else "likely"
+        return Judgement(verdict, cause, sure, tuple(said), evidence,
+                         advised("lr", "lower", {"lr": better}))  # fmt: skip
+    if not creeps:
+        said = [("converging", slots), ("cause.budget-too-short", slots)]
+        goal = last - 0.5 * fall_left(facts)
+        more = min(facts.steps_done + ceil(needed), 20 * facts.steps_done)
+        return Judgement("converging", "budget-too-short", "likely", tuple(said), evidence,
+                         advised("steps", "reach", {"steps": more}, goal=goal))  # fmt: skip
+    if span < ILL:
+        said = [("creeping", slots), ("cause.unknown", {})]
+        return Judgement("creeping", "unknown", "unknown", tuple(said), evidence)
+    return _ill_conditioned(facts, known, slots, evidence, span)
+
+
+def _better_rate(facts: Facts, known: Known) -> float:
+    """Half the threshold; in batches, half of what is safe in every order."""
+    settings = facts.settings
+    better = facts.threshold("end") / 2
+    if settings.full:
+        return better
+    hessians = known.sample_hessians(facts.flat("end"))
+    if hessians is None:
+        return min(better, (settings.lr or 0.0) * 4)
+    most = float(np.linalg.eigvalsh(hessians)[:, -1].max())
+    return min(better, 1 / most / settings.memory) if most > 0 else better
+
+
+def _rounded(needed: float) -> str:
+    if not np.isfinite(needed):
+        return "no number of"
+    return f"{float(f'{needed:.2g}'):,.0f}"
+
+
+def _ill_conditioned(
+    facts: Facts, known: Known, slots: dict[str, Any], evidence: dict[str, Evidence], span: float
+) -> Judgement:
+    """The ratio of curvatures is at fault: that of the columns' scales, or the problem's own."""
+    sure: Confidence = "certain" if known.quadratic and facts.settings.full else "likely"
+    evidence["ratio of curvatures"] = Evidence(span, facts.places["end"].where)
+    other = known.standardised(facts.flat("start"))
+    scales = known.scales
+    if other is not None and scales is not None:
+        least, largest = float(other.least[0, 0]), float(other.largest[0, 0])
+        after = largest / least if least > 0 else np.inf
+        if after < span / 10:
+            widest, narrowest = int(scales.argmax()), int(scales.argmin())
+            slots = {**slots, "after": after,
+                     "wide": rows.column_name(known.problem, widest),
+                     "narrow": rows.column_name(known.problem, narrowest),
+                     "times": float(scales.max() / scales.min())}  # fmt: skip
+            evidence["ratio if standardised"] = Evidence(after, facts.places["start"].where)
+            said: Said = (("creeping", slots), ("cause.feature-scales", slots))
+            change = {"standardise": True, "lr": 1 / largest}
+            return Judgement("creeping", "feature-scales", sure, said, evidence,
+                             advised("standardise-rate", "lower", change))  # fmt: skip
+    said = (("creeping", slots), ("cause.ill-conditioned", slots))
+    end = facts.places["end"]
+    least = end.least if end.least > 0 else end.largest / 1e6
+    best = stability.best_heavy_ball(max(least, end.largest / 1e6), end.largest)
+    # No more momentum than lets its own waves die within the run, to DONE of their height.
+    dies = DONE ** (2 / max(facts.steps_done, 1))
+    momentum = min(round(best.momentum, 4), round(dies, 4), 0.99)
+    if facts.settings.momentum >= momentum or not facts.settings.full:
+        return Judgement("creeping", "ill-conditioned", sure, said, evidence)
+    rate = (1 + sqrt(momentum)) ** 2 / end.largest
+    advice = advised("heavy-ball", "lower", {"lr": rate, "momentum": momentum})
+    return Judgement("creeping", "ill-conditioned", sure, said, evidence, advice)
+
+
+def _slow_otherwise(
+    facts: Facts, creeps: bool, slots: dict[str, Any], evidence: dict[str, Evidence]
+) -> Judgement:
+    """Optimizers without a threshold of their own here: Adam moves by about its rate at most."""
+    settings, start = facts.settings, facts.places["start"]
+    if settings.lr is not None and settings.kind == "adaptive":
+        reach = settings.lr * facts.steps_done
+        far = start.distance / sqrt(max(len(facts.at[0]), 1))
+        if reach < far and creeps:
+            slots = {**slots, "reach": reach, "far": far, "optimizer": settings.optimizer}
+            evidence["reach of all updates"] = Evidence(reach, "rate × updates")
+            evidence["typical distance of a parameter"] = Evidence(far, start.where)
+            said: Said = (("creeping", slots), ("cause.reach-too-short", slots))
+            better = min(far / facts.steps_done * 4, settings.lr * 100)
+            return Judgement("creeping", "rate-too-small", "likely", said, evidence,
+                             advised("lr", "lower", {"lr": better}))  # fmt: skip
+    if creeps:
+        said = (("creeping", slots), ("cause.unknown", {}))
+        return Judgement("creeping", "unknown", "unknown", said, evidence)
+    said = (("converging", slots), ("cause.budget-too-short", slots))
+    more = min(facts.steps_done * 2, facts.steps_done + 10**6)
+    return Judgement("converging", "budget-too-short", "likely", said, evidence,
+                     advised("steps", "lower", {"steps": more}))  # fmt: skip

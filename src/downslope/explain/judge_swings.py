@@ -1,0 +1,231 @@
+"""Runs that leave, jump, ride the edge of stability, or swing from side to side.
+
+Each question answers with a judgement, or None where it does not fit.
+"""
+
+from __future__ import annotations
+
+from math import exp, sqrt
+from typing import Any
+
+import numpy as np
+
+from downslope.explain import stability
+from downslope.explain.facts import Facts
+from downslope.explain.findings import Confidence, Evidence
+from downslope.explain.judge_ends import fall_left, whole_fall
+from downslope.explain.judgement import Judgement, Said, advised
+from downslope.explain.known import Known
+
+EDGE = (0.85, 1.6)
+"""The rate against the threshold at the edge of stability."""
+
+CATAPULT = 2.5
+"""The rate against the threshold at the start up to which a catapult is possible; theory says 2,
+for wide networks (Lewkowycz et al. 2020)."""
+
+
+def is_leaving(facts: Facts, known: Known) -> bool:
+    """Whether a run that has not been called diverged is on its way."""
+    first, last, lowest = float(facts.loss[0]), float(facts.loss[-1]), float(facts.loss.min())
+    if last - lowest > 10 * max(first - lowest, abs(first)) and last > first:
+        return True
+    settings, end = facts.settings, facts.places["end"]
+    theory = known.quadratic and settings.full and settings.kind == "sgd"
+    if not theory or settings.lr is None or settings.scheduled or np.isfinite(settings.clip_norm):
+        return False
+    factor = float(stability.contraction(settings.lr, end.largest, **settings.heavy))
+    return factor > 1 + 1e-6 and facts.places["start"].steepest > 0
+
+
+def is_clipped(facts: Facts, known: Known) -> Judgement | None:
+    """Clipping keeps a run in bounds that would have left."""
+    clip = facts.settings.clip_norm
+    if not np.isfinite(clip) or len(facts.norms) < 8:
+        return None
+    tail = facts.norms[len(facts.norms) // 2 :]
+    share = float((tail > clip).mean())
+    half = facts.loss[len(facts.loss) // 2 :]
+    falls = float(half[0] - half[-1])
+    ratio = facts.ratio("end")
+    swings = facts.turned > 0.5 or ratio > 1
+    theory = known.quadratic and ratio > 1
+    enough = share >= (0.2 if theory else 0.8)
+    if not enough or not swings or falls > 0.1 * abs(whole_fall(facts)):
+        return None
+    limit = facts.threshold("end")
+    evidence = {
+        "share of clipped updates": Evidence(share, "in the last half"),
+        "threshold": Evidence(limit, facts.places["end"].where),
+    }
+    slots: dict[str, Any] = {"clip": clip, "share": f"{share:.0%}", "lr": facts.settings.lr,
+                             "threshold": limit}  # fmt: skip
+    advice = None
+    if facts.settings.lr is not None:
+        change = limit / 2 if np.isfinite(limit) and ratio > 1 else facts.settings.lr / 10
+        advice = advised("lr", "lower", {"lr": change})
+    sure: Confidence = "certain" if theory else "likely"
+    said: Said = (("cycling", {}), ("cause.clipping-cycle", slots))
+    return Judgement("cycling", "clipping-cycle", sure, said, evidence, advice)
+
+
+def jumped(facts: Facts, known: Known) -> Judgement | None:
+    """An early spike, and then a flatter place."""
+    settings, ratio = facts.settings, facts.ratio("start")
+    if not settings.full or known.quadratic or not 1 < ratio < CATAPULT:
+        return None
+    if facts.ratio("end") >= 1:
+        return None
+    losses = facts.batch_loss if len(facts.batch_loss) > 2 else facts.loss
+    first, peak = float(losses[0]), float(np.nanmax(losses[: max(2, len(losses) // 2)]))
+    if peak < first + 0.1 * abs(first) or float(facts.loss[-1]) > first - 0.5 * abs(first):
+        return None
+    start, end = facts.places["start"], facts.places["end"]
+    evidence = {
+        "curvature at the start": Evidence(start.largest, start.where),
+        "curvature at the end": Evidence(end.largest, end.where),
+        "highest loss": Evidence(peak, f"after step {int(np.nanargmax(losses)):,}"),
+    }
+    slots = {"peak": peak, "first": first, "curvature": start.largest, "flatter": end.largest,
+             "threshold": facts.threshold("start"), "lr": settings.lr}  # fmt: skip
+    said: Said = (("catapult", slots), ("cause.start-too-sharp", slots))
+    return Judgement("catapult", "start-too-sharp", "likely", said, evidence)
+
+
+def is_on_edge(facts: Facts, known: Known) -> Judgement | None:
+    """The curvature grew until the rate was at its threshold, and hovers there."""
+    settings = facts.settings
+    if not settings.full or known.quadratic or settings.kind != "sgd":
+        return None
+    ratios = [facts.ratio(name) for name in ("half", "late", "end")]
+    inside = [EDGE[0] <= ratio <= EDGE[1] for ratio in ratios]
+    fell = float(facts.loss[-1]) < float(facts.loss[0])
+    if sum(inside) < 2 or not inside[-1] or not fell:
+        return None
+    losses = facts.batch_loss if len(facts.batch_loss) > 8 else facts.loss
+    tail = losses[len(losses) // 2 :]
+    rises = float((np.diff(tail) > 0).mean()) if len(tail) > 1 else 0.0
+    if rises < 0.05:
+        return None
+    end = facts.places["end"]
+    evidence = {
+        "curvature": Evidence(end.largest, end.where),
+        "rate against the threshold": Evidence(ratios[-1], end.where),
+        "share of updates that raised the loss": Evidence(rises, "in the last half"),
+    }
+    slots = {"curvature": end.largest, "limit": end.largest / ratios[-1], "lr": settings.lr,
+             "rises": f"{rises:.0%}"}  # fmt: skip
+    said: Said = (("edge-of-stability", slots), ("cause.edge-of-stability", slots))
+    return Judgement("edge-of-stability", "edge-of-stability", "likely", said, evidence)
+
+
+def swings(facts: Facts, known: Known) -> Judgement | None:
+    """From side to side at every update, or in waves of momentum."""
+    settings = facts.settings
+    if not settings.full or len(facts.loss) < 4:
+        return None
+    if facts.turned >= 0.7:
+        return _side_to_side(facts, known)
+    if settings.kind == "sgd" and settings.momentum and _waves(facts) >= 2:
+        return _in_waves(facts, known)
+    return None
+
+
+def _side_to_side(facts: Facts, known: Known) -> Judgement:
+    settings, end = facts.settings, facts.places["end"]
+    half = max(1, facts.steps_done // 2)
+    shrinks = exp(min(facts.pace * half, 50.0))
+    stays = 0.95 < shrinks < 1.05
+    lr, ratio = settings.lr, facts.ratio("end")
+    exact = known.quadratic and settings.kind == "sgd" and not settings.scheduled
+    if exact and lr is not None:
+        factor = float(stability.contraction(lr, end.largest, **settings.heavy))
+        stays = abs(factor - 1) < 1e-6
+    verdict: Any = "cycling" if stays or (shrinks >= 1 and not exact) else "ringing"
+    evidence = {
+        "moves that turned back": Evidence(facts.turned, "in the last half"),
+        "a move against the one half a run before": Evidence(shrinks, "at the end"),
+        "largest curvature": Evidence(end.largest, end.where),
+    }
+    if settings.kind != "sgd" or lr is None:
+        said: Said = ((verdict, {}), ("cause.steps-do-not-shrink",
+                                {"optimizer": settings.optimizer, "lr": lr}))  # fmt: skip
+        advice = None if lr is None else advised("lr", "lower", {"lr": lr / 10})
+        known_kind = settings.kind == "adaptive"
+        return Judgement(
+            verdict, "steps-do-not-shrink" if known_kind else "unknown",
+            "likely" if known_kind else "unknown", said, evidence, advice,
+        )  # fmt: skip
+    if abs(end.largest) * max(facts.moved, 1e-12) < 1e-6 * end.gradient:
+        said = ((verdict, {}), ("cause.kink", {"gradient": end.gradient, "lr": lr}))
+        return Judgement(
+            "cycling", "kink", "likely", said, evidence, advised("lr", "lower", {"lr": lr / 10})
+        )
+    factor = 1 - 2 * ratio if not settings.momentum else -float(
+        stability.contraction(lr, end.largest, **settings.heavy)
+    )  # fmt: skip
+    evidence["factor of an update"] = Evidence(factor, "along the steepest direction")
+    slots = {"factor": factor, "curvature": end.largest, "lr": lr, "where": end.where,
+             "threshold": facts.threshold("end")}  # fmt: skip
+    change = {"lr": _good_rate(facts)}
+    supported = 0.5 < ratio < 1.2 or (settings.momentum > 0 and ratio > 0.3)
+    if not supported:
+        said = ((verdict, {}), ("cause.unknown", {}))
+        return Judgement(verdict, "unknown", "unknown", said, evidence)
+    at = verdict == "cycling"
+    cause = "rate-at-threshold" if at else "rate-near-threshold"
+    sure: Confidence = "certain" if exact else "likely"
+    said = ((verdict, {}), (f"cause.{cause}", slots))
+    return Judgement(verdict, cause, sure, said, evidence, advised("lr", "lower", change))
+
+
+def _good_rate(facts: Facts) -> float:
+    """Half the threshold: 1 / λ without momentum. Between the best rate and a safe one."""
+    return facts.threshold("end") / 2
+
+
+def _waves(facts: Facts) -> int:
+    """How often the loss turned upward over the last half, by a hundredth or more."""
+    losses = facts.batch_loss if len(facts.batch_loss) >= 16 else facts.loss
+    lowest = fall_left(facts)
+    floor = float(facts.loss[-1]) - lowest if np.isfinite(lowest) else float(losses.min())
+    tail = np.maximum(losses[len(losses) // 2 :] - floor, 0)
+    waves, bottom, rising = 0, np.inf, False
+    top = -np.inf
+    for value in tail:
+        if rising:
+            top = max(top, value)
+            if value < 0.9 * top:
+                rising, bottom = False, value
+        else:
+            bottom = min(bottom, value)
+            if value > 1.1 * bottom and value > 0:
+                rising, top = True, value
+                waves += 1
+    return waves
+
+
+def _in_waves(facts: Facts, known: Known) -> Judgement | None:
+    settings, end = facts.settings, facts.places["end"]
+    lr, momentum = settings.lr, settings.momentum
+    if lr is None or not end.largest > 0:
+        return None
+    decay = float(stability.contraction(lr, end.largest, **settings.heavy))
+    complex_from = (1 - sqrt(momentum)) ** 2
+    bent = lr * (1 - settings.dampening) * end.largest
+    evidence = {
+        "waves of the loss": Evidence(_waves(facts), "in the last half"),
+        "momentum": Evidence(momentum, "in every update"),
+        "factor of an update": Evidence(decay, "along the steepest direction"),
+    }
+    if bent < complex_from:
+        said: Said = (("ringing", {}), ("cause.unknown", {}))
+        return Judgement("ringing", "unknown", "unknown", said, evidence)
+    least = max(end.least, end.largest * 1e-3)
+    best = stability.best_heavy_ball(least, end.largest)
+    lower = min(best.momentum, 0.9 * momentum)
+    slots = {"momentum": momentum, "decay": decay, "root": sqrt(momentum)}
+    said = (("ringing", {}), ("cause.momentum-rings", slots))
+    sure: Confidence = "certain" if known.quadratic and not settings.scheduled else "likely"
+    return Judgement("ringing", "momentum-rings", sure, said, evidence,
+                     advised("momentum", "lower", {"momentum": round(lower, 4)}))  # fmt: skip

@@ -1,0 +1,154 @@
+"""Facts about runs: carried out again, and measured at places along their way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from downslope.engines.work import Status
+from downslope.explain.again import LONGEST, blocks, seconds, seen_again
+from downslope.explain.curvature import Curvature
+from downslope.explain.facts import PLACES, Facts, Place, moves, place_of, settings_of, where_at
+from downslope.explain.places import Places, measure
+from downslope.plan import Plan
+from downslope.runs import Runs
+
+
+def facts_of(runs: Runs, plan: Plan, curvature: Curvature) -> Iterator[Facts]:
+    """The facts of each run, in the order of the runs.
+
+    Runs that would take longer than `again.LONGEST` once more are known by their records, their
+    start and their end alone.
+    """
+    numbers = runs.settings["run"].to_numpy()
+    found: dict[int, Facts] = {}
+    for some in blocks(plan, numbers):
+        mine = runs[np.isin(numbers, some)]
+        seen = seen_again(plan, some) if seconds(plan, some) <= LONGEST else mine
+        found |= {facts.number: facts for facts in _facts(mine, seen, plan, curvature)}
+    return (found[int(number)] for number in numbers)
+
+
+def _facts(runs: Runs, seen: Runs, plan: Plan, curvature: Curvature) -> Iterator[Facts]:
+    """Facts of runs of one group.
+
+    Args:
+        runs: as they were recorded.
+        seen: the same runs as they were seen again.
+    """
+    number = int(runs.settings["run"][0])
+    place = next(p for p, g in enumerate(plan.groups) if number in g.index)
+    group = plan.groups[place]
+    work = plan.work(next(c for c in plan.chunks if c.group == place))
+    steps, reached = _reached(runs, seen)
+    path = None if seen.path is None else _joined(curvature, seen.path)
+    columns = _columns(seen, steps, reached)
+    flat = _places(curvature, runs, seen, path, columns, work.starts, group)
+    rows = [int(np.flatnonzero(group.index == n)[0]) for n in runs.settings["run"]]
+    scheduled = plan.options.schedule is not None
+    told = [settings_of(group, row, work.updates, work.full, scheduled) for row in rows]
+    places = measure(
+        curvature, flat, work.sign, np.array([settings.weight_decay for settings in told])
+    )
+    for run, settings in enumerate(told):
+        last = reached[run]
+        done = int(runs.steps_done[run])
+        first_bad = int(runs.first_bad_step[run])
+        updates = done if first_bad < 0 else first_bad
+        turned, pace = np.nan, np.nan
+        if path is not None:
+            turned, pace = moves(path[run, : last + 1], steps[run, : last + 1])
+        moved = flat[run, -1] - flat[run, 0]
+        yield Facts(
+            number=int(runs.settings["run"][run]),
+            settings=settings,
+            status=Status(runs.status[run]).name,
+            first_bad_step=first_bad,
+            steps_done=done,
+            loss=settings.sign * seen.loss[run, : last + 1].astype(np.float64),
+            steps=steps[run, : last + 1],
+            batch_loss=settings.sign * _some(seen.batch_loss, run, updates),
+            norms=_some(seen.gradient_norm, run, updates),
+            turned=turned,
+            pace=pace,
+            moved=float(moved.norm()),
+            size=float(flat[run, 0].norm()),
+            places=_named(places, run, steps[run], columns[run], done),
+            at=flat[run],
+        )
+
+
+def _some(values: NDArray[np.floating] | None, run: int, count: int) -> NDArray[np.float64]:
+    if values is None:
+        return np.empty(0)
+    return values[run, :count].astype(np.float64)
+
+
+def _reached(runs: Runs, seen: Runs) -> tuple[NDArray[np.int64], list[int]]:
+    """Steps of the records, and the last record of each run that it reached as it first was."""
+    steps = np.asarray(seen.steps)
+    finite = np.isfinite(seen.loss)
+    inside = finite & (steps >= 0) & (steps <= runs.steps_done[:, None])
+    last = [int(np.flatnonzero(row)[-1]) if row.any() else 0 for row in inside]
+    return steps, last
+
+
+def _joined(curvature: Curvature, path: Mapping[str, Tensor]) -> Tensor:
+    """{name: (runs, records, *shape)} as (runs, records, size)."""
+    names = list(curvature.layout.shapes)
+    parts = [path[name].to(curvature.dtype).reshape(*path[name].shape[:2], -1) for name in names]
+    return torch.cat(parts, dim=2)
+
+
+def _columns(seen: Runs, steps: NDArray[np.int64], reached: list[int]) -> list[list[int]]:
+    """The records of the places, by `PLACES`, for each run; the last is the run's own end."""
+    if seen.path is None:
+        return [[0] * (len(PLACES) - 1) for _ in reached]
+    made = []
+    for run, last in enumerate(reached):
+        losses = seen.loss[run, : last + 1]
+        sign = float(seen._sign[run])
+        calm = int(np.nanargmin(sign * losses)) if np.isfinite(losses).any() else 0
+        made.append([0, calm, last // 4, last // 2, 3 * last // 4])
+    return made
+
+
+def _places(
+    curvature: Curvature,
+    runs: Runs,
+    seen: Runs,
+    path: Tensor | None,
+    columns: list[list[int]],
+    starts: tuple[Mapping[str, Tensor] | None, ...],
+    group: object,
+) -> Tensor:
+    """(runs, places, size): where the runs were at each of `PLACES`."""
+    end = curvature.flat(runs.parameters)
+    if path is not None:
+        index = torch.tensor(columns)[:, :, None].expand(-1, -1, path.shape[2])
+        return torch.cat([torch.gather(path, 1, index), end[:, None]], dim=1)
+    first = []
+    begun = runs.settings["start"] if "start" in runs.settings.columns else [0] * len(runs)
+    for seed, start in zip(runs.settings["seed"], begun, strict=True):
+        row = curvature.start(int(seed))
+        given = starts[int(start)]
+        if given is not None:
+            named = {n: p for n, p in curvature.layout.split(row).items()}
+            named |= {n: t[None].to(curvature.dtype) for n, t in given.items() if n in named}
+            row = curvature.layout.join(named)
+        first.append(row)
+    return torch.stack([torch.cat(first)] * (len(PLACES) - 1) + [end], dim=1)
+
+
+def _named(
+    places: Places, run: int, steps: NDArray[np.int64], columns: list[int], done: int
+) -> dict[str, Place]:
+    at = [int(steps[column]) for column in columns] + [done]
+    return {
+        label: place_of(places, run, column, where_at(label, step))
+        for column, (label, step) in enumerate(zip(PLACES, at, strict=True))
+    }
