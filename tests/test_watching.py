@@ -638,6 +638,21 @@ def test_verdicts_of_curves_made_by_hand(verdict, losses, columns):
         assert finding.confidence == "unknown"
 
 
+def test_a_loss_that_is_maximised_is_judged_the_other_way_round():
+    model = quadratic([-1.0, -6.0])
+    optimizer = optim.SGD(model.parameters(), lr=0.1, maximize=True)
+    with ds.watch(model, optimizer, probe=model) as watch:
+        for _ in range(20):
+            optimizer.zero_grad()
+            watch.loss(model()).backward()
+            optimizer.step()
+    finding = watch.findings[0]
+    assert finding.verdict == "converging" and "sign turned" in finding.sentence
+    assert finding.evidence["loss at first"].value > 0
+    assert watch.table["rate_over_limit"].null_count() == 20
+    assert watch.runs.best.loss[-1] == watch.table["loss"][-1]
+
+
 def test_noise_alone_is_never_called_a_change():
     """The first kind of error stays rare: 300 curves without any trend."""
     generator = np.random.default_rng(0)
@@ -782,10 +797,12 @@ def test_a_layer_that_cannot_be_differentiated_twice_is_said():
 
     model = net()
     optimizer = optim.SGD(model.parameters(), lr=0.01)
-    probe = lambda: Once.apply(model(data()[0])).mean()  # noqa: E731
-    with ds.watch(model, optimizer, probe=probe) as watch:
+    parts = [data()[0][:16], data()[0][16:]]
+    probes = [lambda x=x: Once.apply(model(x)).mean() for x in parts]
+    with ds.watch(model, optimizer, probe=probes, probe_every=4) as watch:
         train(watch, model, optimizer)
     assert watch.table["sharpness"].null_count() == 12
+    assert watch.table["noise_scale"].null_count() == 9
     assert any("curvature cannot be measured" in note for note in watch.notes)
 
 

@@ -165,7 +165,8 @@ class _Case:
         more: str = "",
         **slots: Any,
     ) -> Finding:
-        parts = [say(key, **slots), more, advice.sentence if advice else ""]
+        turned = say("loop.maximized") if self.sign < 0 and slots else ""
+        parts = [say(key, **slots), turned, more, advice.sentence if advice else ""]
         sentence = " ".join(part for part in parts if part)
         return Finding(0, verdict, cause, sentence, dict(self.evidence), confidence, advice)
 
@@ -187,7 +188,7 @@ class _Case:
 
     def grew(self, confidence: Confidence) -> Finding:
         cause, why, advice = self.rate()
-        first, last = self.sign * self.losses[0], self.sign * self.losses[-1]
+        first, last = float(self.losses[0]), float(self.losses[-1])
         self.evidence |= {
             "loss at first": Evidence(first, "at step 1"),
             "loss at last": Evidence(last, "at the end"),
@@ -219,7 +220,7 @@ class _Case:
     def trending(self) -> Finding:
         """Verdicts of losses that stayed finite."""
         seen = trend(self.losses)
-        first, last = self.sign * seen.first, self.sign * seen.last
+        first, last = seen.first, seen.last
         ends: dict[str, Any] = {"first": first, "last": last}
         self.evidence |= {
             "loss at first": Evidence(first, "the first eighth of the steps"),
@@ -241,9 +242,8 @@ class _Case:
             sure: Confidence = "certain" if seen.monotone else "likely"
             return self.says("converging", "unknown", sure, "loop.converging", **ends)
         if seen.rising:
-            before = self.sign * seen.before
             key = "loop.rising"
-            return self.says("unknown", "unknown", "unknown", key, last=last, before=before)
+            return self.says("unknown", "unknown", "unknown", key, last=last, before=seen.before)
         if seen.fell and seen.level:
             return self.level(ends)
         if seen.fell:

@@ -47,7 +47,7 @@ class Probe:
     def measure(self) -> tuple[float | None, float | None, float | None]:
         """The Hessian's largest eigenvalue; rates × curvature over what the optimizer bears (1 is
         the limit), None for optimizers without a known limit; and the noise scale in rows, for
-        two closures or more. All None, with `note` saying why, where that cannot be."""
+        two closures or more. Without curvature, with `note` saying why, where a layer has none."""
         parameters = [p for p in held_by(self.optimizer) if p.requires_grad]
         with self._untouched(parameters[0].device):
             losses = [closure() for closure in self.closures]
@@ -57,27 +57,33 @@ class Probe:
                         "a probe must return a loss of one number that depends on the model, "
                         f"got {loss!r:.80}"
                     )
-            try:
-                return self._measured(losses, parameters)
-            except RuntimeError as error:  # a layer that cannot be differentiated twice
-                said = " ".join(str(error).split())
-                self.note = f"the curvature cannot be measured: {said[:200]}"
-                return None, None, None
+            return self._measured(losses, parameters)
+
+    @property
+    def useful(self) -> bool:
+        """Whether there is something that can be measured."""
+        return not self.note or len(self.closures) > 1
 
     def _measured(
         self, losses: Sequence[Tensor], parameters: list[nn.Parameter]
     ) -> tuple[float | None, float | None, float | None]:
         per_batch = [
-            torch.autograd.grad(loss.sum(), parameters, create_graph=True, materialize_grads=True)
+            torch.autograd.grad(
+                loss.sum(), parameters, create_graph=not self.note, materialize_grads=True
+            )
             for loss in losses
         ]
         together = [torch.stack(parts).mean(0) for parts in zip(*per_batch, strict=True)]
         noise = self._noise(per_batch, together)
-        if not all(bool(part.isfinite().all()) for part in together):
+        if self.note or not all(bool(part.isfinite().all()) for part in together):
             return None, None, noise
-        sharpness = self._largest(together, parameters, None)
-        share = self._share(sharpness, together, parameters)
-        return sharpness, share, noise
+        try:
+            sharpness = self._largest(together, parameters, None)
+            return sharpness, self._share(sharpness, together, parameters), noise
+        except RuntimeError as error:  # a layer that cannot be differentiated twice
+            said = " ".join(str(error).split())
+            self.note = f"the curvature cannot be measured: {said[:200]}"
+            return None, None, noise
 
     def _noise(
         self, per_batch: Sequence[Sequence[Tensor]], together: Sequence[Tensor]

@@ -137,7 +137,7 @@ class Recorder:
         due = (tape.steps - 1) % self.wishes.probe_every == 0 and self.stopped is None
         made: tuple[float | None, ...] = (None, None, None)
         try:
-            if probe is not None and due and not probe.note:
+            if probe is not None and due and probe.useful:
                 self.probing = True
                 made = probe.measure()
         finally:
