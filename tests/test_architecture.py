@@ -128,6 +128,7 @@ ORDER = [
     "loops.observed",
     "loops.hooks",
     "loops.observers",
+    "loops.scheduling",
     "loops.tape",
     "loops.probe",
     "loops.faults",

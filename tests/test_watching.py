@@ -320,8 +320,67 @@ def painted(look):
     return nn.ParameterList([X]), [watch]
 
 
-LEGITIMATE = (adversarial, closures, by_hand, scaled, partly_frozen, pairwise, survival, adapted,
-              checkpointed, tied, sparse, with_target, both_halves, painted)  # fmt: skip
+def warmed_up(look):
+    """Rates by hand at first, then those of a scheduler that was resumed."""
+    model = net()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    scheduler = optim.lr_scheduler.CosineAnnealingLR(optimizer, 50)
+    scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": 7, "_step_count": 8})
+    X, y = data()
+    with look(model, optimizer) as watch:
+        for step in range(12):
+            if step < 5:
+                optimizer.param_groups[0]["lr"] = 0.02 * (step + 1)
+            optimizer.zero_grad()
+            watch.loss(nn.functional.mse_loss(model(X), y)).backward()
+            optimizer.step()
+            if step >= 5:
+                scheduler.step()
+    return model, [watch]
+
+
+def scheduled_inside(look):
+    """Schedulers that are made in the block, one after the other, and set the first rate."""
+    model = net()
+    optimizer = optim.Adam(model.parameters(), lr=0.1)
+    X, y = data()
+    with look(model, optimizer) as watch:
+        parts = [
+            optim.lr_scheduler.LinearLR(optimizer, 0.1, total_iters=4),
+            optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
+        ]
+        scheduler = optim.lr_scheduler.SequentialLR(optimizer, parts, [4])
+        for _ in range(12):
+            optimizer.zero_grad()
+            watch.loss(nn.functional.mse_loss(model(X), y)).backward()
+            optimizer.step()
+            scheduler.step()
+    return model, [watch]
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+@pytest.mark.parametrize("made", ["before", "inside"])
+@pytest.mark.parametrize("given", [True, False])
+def test_a_scheduler_whose_rate_does_not_move_yet_is_seen(made, given):
+    model = net()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    make = lambda: optim.lr_scheduler.StepLR(optimizer, 10)  # noqa: E731
+    scheduler = make() if made == "before" else None
+    more = {"scheduler": scheduler} if given and scheduler is not None else {}
+    X, y = data()
+    with ds.watch(model, optimizer, **more) as watch:
+        scheduler = scheduler or make()
+        for _ in range(5):
+            optimizer.zero_grad()
+            watch.loss(nn.functional.mse_loss(model(X), y)).backward()
+            scheduler.step()
+            optimizer.step()
+    assert causes(watch) == ["scheduler-first"]
+
+
+LEGITIMATE = (warmed_up, scheduled_inside, adversarial, closures, by_hand, scaled, partly_frozen,
+              pairwise, survival, adapted, checkpointed, tied, sparse, with_target, both_halves,
+              painted)  # fmt: skip
 
 
 @pytest.mark.parametrize("loop", LEGITIMATE, ids=lambda f: f.__name__)

@@ -17,7 +17,7 @@ from downslope.errors import DownslopeError, InputError
 from downslope.explain.findings import Finding
 from downslope.loops.faults import faults
 from downslope.loops.judge import judge
-from downslope.loops.observers import held_by, place_of
+from downslope.loops.observers import held_by
 from downslope.loops.recorder import LoopStopped, Recorder, Wishes
 from downslope.loops.watched import Watched, runs_of, save
 from downslope.runs import Runs
@@ -209,8 +209,8 @@ def watch(
         every: steps between two measurements of the gradient's and the update's norm, which needs
             a copy of the parameters for the length of a step; by default 1 up to 20,000 numbers of
             parameters, 10 up to 200,000, else 50.
-        scheduler: the learning-rate scheduler, to see whether it is stepped first. (Without it
-            only what its rates show is seen.)
+        scheduler: the learning-rate scheduler, to see whether it is stepped first; without it,
+            schedulers are looked up among what refers to the optimizer, once.
         stop: leave the block before the first step whose loss or gradient is not finite (for a
             step with a closure: after it). What stands in the block after the loop is then
             skipped, a `StoppedWarning` says so, and the program goes on after the block; `stopped`
@@ -256,7 +256,7 @@ def watch(
     for name, count in {**counts, **({} if every is None else {"every": every})}.items():
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise InputError(f"{name} must be a whole number of at least 1, got {count!r}")
-    if scheduler is not None and place_of(scheduler) is None:
+    if scheduler is not None and not hasattr(scheduler, "optimizer"):
         raise InputError(
             f"scheduler must be one of torch.optim.lr_scheduler, got {_named(scheduler)}"
         )

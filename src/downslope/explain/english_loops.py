@@ -81,7 +81,7 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
         "loop.advice.evaluation-mode": "Call model.train() before training, and again after every "
         "evaluation.",
         "loop.scheduler-first": "The scheduler was stepped before the optimizer's first step: its "
-        "schedule runs ahead, and its first value ({lr}) is skipped.",
+        "schedule runs ahead, and its first rate is skipped.",
         "loop.advice.scheduler-first": "Call scheduler.step() after optimizer.step().",
     }
 )  # fmt: skip

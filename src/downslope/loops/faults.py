@@ -99,13 +99,9 @@ def _found(seen: Observed) -> Iterator[Found]:
                 "names": some(seen.modes.names),
             },
         )
-    if seen.scheduler_first is not None:
-        yield (
-            "scheduler-first",
-            "certain" if seen.scheduler_first == "seen" else "likely",
-            {"first rate": Evidence(seen.skipped, "before step 1")},
-            {"lr": seen.skipped},
-        )
+    if seen.scheduler_ahead:
+        ahead = Evidence(seen.scheduler_ahead, "before step 1")
+        yield "scheduler-first", "certain", {"steps of the scheduler": ahead}, {}
 
 
 def _without_gradients(seen: Observed) -> Iterator[Found]:

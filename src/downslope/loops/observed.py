@@ -37,8 +37,7 @@ class Observed:
             those, how many had no graph, or one that ends at none of the model's parameters.
         broadcast: a comparison that was broadcast, or None.
         modes: None where no step was made in evaluation mode, or nothing depends on it.
-        scheduler_first: None, or whether the scheduler itself was seen ("seen"), or only its rate
-            ("rate"); skipped: the rate that was never used.
+        scheduler_ahead: steps that a scheduler made before the optimizer's first.
     """
 
     steps: int
@@ -54,5 +53,4 @@ class Observed:
     missing: int
     broadcast: Broadcast | None
     modes: Modes | None
-    scheduler_first: str | None
-    skipped: float
+    scheduler_ahead: int

@@ -12,8 +12,9 @@ from torch import Tensor, nn, optim
 
 from downslope.loops.hooks import Hook
 from downslope.loops.observed import Observed
-from downslope.loops.observers import Clearing, Losses, Mode, Reach, Scheduling
+from downslope.loops.observers import Clearing, Losses, Mode, Reach
 from downslope.loops.probe import Probe
+from downslope.loops.scheduling import Scheduling
 from downslope.loops.tape import Tape, often
 from downslope.loops.watched import Watched
 
@@ -194,8 +195,7 @@ class Recorder:
             missing=losses.missing,
             broadcast=losses.broadcast,
             modes=self.mode.seen(),
-            scheduler_first=self.scheduling.first,
-            skipped=self.scheduling.rate,
+            scheduler_ahead=self.scheduling.ahead,
         )
 
     def _notes(self) -> tuple[str, ...]:
