@@ -207,8 +207,8 @@ def watch(
         probe_rows: rows in each probe's batch: the noise scale counts rows.
         probe_every: steps between two measurements; the first is after step 1.
         every: steps between two measurements of the gradient's and the update's norm, which needs
-            a copy of the parameters for the length of a step; by default 1 up to 20,000 numbers of
-            parameters, 10 up to 200,000, else 50.
+            a copy of the parameters for the length of a step. By default 1 up to a size of 20,000
+            (numbers of parameters, and 1,000 for each tensor), 10 up to 200,000, else 50.
         scheduler: the learning-rate scheduler, to see whether it is stepped first; without it,
             schedulers are looked up among what refers to the optimizer, once.
         stop: leave the block before the first step whose loss or gradient is not finite (for a

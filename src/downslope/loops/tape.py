@@ -18,10 +18,13 @@ _BLOCK = 256
 """Numbers that may wait on the device."""
 
 _OFTEN = ((20_000, 1), (200_000, 10))
-"""Up to how many numbers of parameters norms are taken every so many steps by default."""
+"""Up to which size of the parameters norms are taken every so many steps by default."""
 
 _SELDOM = 50
 """And beyond: an update's norm needs a copy of the parameters."""
+
+_TENSOR = 1000
+"""What a tensor counts besides its numbers: a call for each costs more than few numbers."""
 
 
 class Column:
@@ -75,8 +78,8 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
 
 def often(optimizer: optim.Optimizer) -> int:
     """Between how many steps norms are taken, so that they cost little."""
-    numbers = sum(p.numel() for p in held_by(optimizer))
-    return next((steps for most, steps in _OFTEN if numbers <= most), _SELDOM)
+    size = sum(p.numel() + _TENSOR for p in held_by(optimizer))
+    return next((steps for most, steps in _OFTEN if size <= most), _SELDOM)
 
 
 class Tape:
