@@ -760,6 +760,24 @@ def test_without_stop_the_loop_goes_on_and_the_finding_tells():
     assert watch.runs.table["status"][0] == "diverged"
 
 
+def test_a_batch_that_is_left_out_is_no_divergence():
+    model = net()
+    optimizer = optim.SGD(model.parameters(), lr=0.1)
+    X, y = data()
+    with ds.watch(model, optimizer) as watch:
+        for number in range(40):
+            optimizer.zero_grad()
+            loss = nn.functional.mse_loss(model(X), y) * (torch.nan if number == 5 else 1)
+            watch.loss(loss)
+            if not loss.isfinite():
+                continue
+            loss.backward()
+            optimizer.step()
+    finding = watch.findings[0]
+    assert finding.verdict == "converging" and "1 were not finite" in finding.sentence
+    assert watch.runs.first_bad_step[0] == -1
+
+
 # -- studies, figures, words -----------------------------------------------------------------------
 
 

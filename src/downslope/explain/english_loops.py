@@ -41,6 +41,7 @@ SENTENCES: Mapping[str, str] = MappingProxyType(
         "loop.edge-of-stability": "Edge of stability: the curvature hovers at what the rate allows "
         "({ratio} of the limit) while the loss falls from about {first} to about {last}; this is "
         "no error.",
+        "loop.passing": "(Of the losses on the way, {count} were not finite; later ones are.)",
         "loop.maximized": "(The optimizer maximises: losses are told with their sign turned.)",
         "loop.unclear": "Nothing measured supports a verdict: losses went from about {first} to "
         "about {last}.",

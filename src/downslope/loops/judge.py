@@ -143,6 +143,8 @@ class _Case:
         values = given["loss"].to_numpy().astype(np.float64)
         self.bad, self.by_loss = _first_bad(table)
         self.losses = self.sign * values[np.isfinite(values)]
+        passing = given.filter(~pl.col("loss").is_finite())["step"]
+        self.passing = 0 if self.bad is not None else len(passing)
         self.steps = given["step"].to_numpy()[np.isfinite(values)]
         self.evidence: dict[str, Evidence] = {"steps": Evidence(table.height, "in all")}
         measured = table.filter(pl.col("rate_over_limit").is_not_null())
@@ -166,7 +168,8 @@ class _Case:
         **slots: Any,
     ) -> Finding:
         turned = say("loop.maximized") if self.sign < 0 and slots else ""
-        parts = [say(key, **slots), turned, more, advice.sentence if advice else ""]
+        gone = say("loop.passing", count=self.passing) if self.passing else ""
+        parts = [say(key, **slots), turned, gone, more, advice.sentence if advice else ""]
         sentence = " ".join(part for part in parts if part)
         return Finding(0, verdict, cause, sentence, dict(self.evidence), confidence, advice)
 
@@ -291,12 +294,18 @@ class _Case:
 
 
 def _first_bad(table: pl.DataFrame) -> tuple[int | None, bool]:
-    """The first step with a loss or a gradient that is not finite, and whether it was the loss."""
-    bad = {
-        name: table.filter(pl.col(name).is_not_null() & ~pl.col(name).is_finite())["step"]
-        for name in ("loss", "gradient_norm")
-    }
-    by_loss, by_gradient = bad["loss"], bad["gradient_norm"]
+    """The step from which losses or gradients are not finite, and whether the loss told first.
+
+    A loss that is finite later shows that the parameters still are: the batch was left out, or
+    the scaler left out its step.
+    """
+    given = table.filter(pl.col("loss").is_not_null())
+    bad = given.filter(~pl.col("loss").is_finite())["step"]
+    sound = given.filter(pl.col("loss").is_finite())["step"]
+    last = int(sound[-1]) if len(sound) else 0
+    by_loss = bad.filter(bad > last)
+    norms = table.filter(pl.col("gradient_norm").is_not_null() & (pl.col("step") >= last))
+    by_gradient = norms.filter(~pl.col("gradient_norm").is_finite())["step"]
     if len(by_loss) and (not len(by_gradient) or by_loss[0] <= by_gradient[0]):
         return int(by_loss[0]), True
     return (int(by_gradient[0]), False) if len(by_gradient) else (None, True)

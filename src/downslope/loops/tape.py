@@ -120,7 +120,8 @@ class Tape:
 
     def take_gradient(self) -> None:
         """The gradients' norm at this step, where it is measured."""
-        if not self._measured():
+        skipped = getattr(self.optimizer, "found_inf", None)  # a fused optimizer under a scaler
+        if not self._measured() or (skipped is not None and bool(skipped)):
             return
         found = [p.grad.detach() for p in held_by(self.optimizer) if p.grad is not None]
         if found:
