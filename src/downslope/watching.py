@@ -6,11 +6,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
 from torch import Tensor, nn, optim
 
 from downslope.errors import DownslopeError, InputError
@@ -21,7 +20,11 @@ from downslope.loops.observers import held_by
 from downslope.loops.recorder import LoopStopped, Recorder, Wishes
 from downslope.loops.watched import Watched, runs_of, save
 from downslope.runs import Runs
-from downslope.views.figure_watch import WatchData, watch_data, watch_figure
+
+if TYPE_CHECKING:  # to watch needs no pictures
+    from matplotlib.figure import Figure
+
+    from downslope.views.figure_watch import WatchData
 
 Loss = TypeVar("Loss", Tensor, float)
 
@@ -142,11 +145,15 @@ class Watch:
     @property
     def figure_data(self) -> WatchData:
         """What `plot` draws, as plain numbers."""
+        from downslope.views.figure_watch import watch_data
+
         bad = self.findings[0].evidence.get("first bad step")
         return watch_data(self.table, None if bad is None else int(bad.value))
 
     def plot(self) -> Figure:
         """Loss, norms, rates, and curvature with its 2 / rate line where it was measured."""
+        from downslope.views.figure_watch import watch_figure
+
         return watch_figure(self.figure_data)
 
     def save(self, folder: str | Path) -> None:
