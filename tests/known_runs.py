@@ -18,6 +18,13 @@ from torch import nn, optim
 
 import downslope as ds
 
+SHIFT = 0
+"""Added to every seed: another number makes another set by the same rules."""
+
+
+def draws(*key):
+    return np.random.default_rng([SHIFT, *key])
+
 
 @dataclass(frozen=True)
 class Case:
@@ -38,7 +45,7 @@ class Case:
 def quadratic(seed, least, largest, size, level=False):
     """½ (θ − θ*)ᵀ H (θ − θ*) + 1; at the start every direction of H is as far from the minimum as
     the others, or (level) has as much of the loss."""
-    rng = np.random.default_rng([seed, size])
+    rng = draws(1, seed, size)
     values = np.geomspace(least, largest, size)
     turn, _ = np.linalg.qr(rng.normal(size=(size, size)))
     hessian = torch.tensor(turn @ np.diag(values) @ turn.T)
@@ -204,7 +211,7 @@ def on_functions():
     # (u · v)² / 2n with one sample: λ at the start is (|u|² + |v|²) / n; between 2 / λ and 4 / λ
     # the product grows first, until u and v have shrunk (Lewkowycz et al. 2020).
     for seed in range(6):
-        rng = np.random.default_rng(seed)
+        rng = draws(3, seed)
         n = 50
         u, v = (torch.tensor(rng.normal(size=n)) for _ in range(2))
         sharp = float((u @ u + v @ v) / n)
@@ -223,7 +230,7 @@ def on_functions():
 @cache
 def regression(seed, rows=60, columns=2, noise=0.3, heavy=False):
     """Standard columns (or of heavy tails), a linear model without bias from 0."""
-    rng = np.random.default_rng([7, seed])
+    rng = draws(7, seed)
     x = rng.standard_t(3, (rows, columns)) if heavy else rng.normal(size=(rows, columns))
     y = x @ rng.normal(size=columns) * 2 + noise * rng.normal(size=rows)
     return x, y, linear(x, y)
@@ -244,7 +251,7 @@ def mean_square(x, rate, batch, momentum=0.0):
     the mean, for batches of different samples drawn anew."""
     rows, size = x.shape
     hessians = 2 * x[:, :, None] * x[:, None]
-    one, none = np.eye(size), np.zeros((size, size))
+    one = np.eye(size)
 
     def update(hessian):
         return np.block([[one - rate * hessian, -rate * momentum * one], [hessian, momentum * one]])
@@ -252,7 +259,6 @@ def mean_square(x, rate, batch, momentum=0.0):
     share = (rows - batch) / (batch * (rows - 1))
     mean = update(hessians.mean(0))
     single = sum(np.kron(update(h), update(h)) for h in hessians) / rows
-    del none
     total = (1 - share) * np.kron(mean, mean) + share * single
     return float(np.abs(np.linalg.eigvals(total)).max())
 
@@ -331,7 +337,7 @@ def on_regressions():
     for seed, (far, rows, share) in enumerate(
         [(5, 100, 0.83), (3, 100, 0.7), (4, 80, 0.83), (8, 100, 0.83), (5, 60, 0.95), (5, 100, 0.7)]
     ):
-        rng = np.random.default_rng([11, seed])
+        rng = draws(11, seed)
         x = np.linspace(-far, far, rows, endpoint=False)[:, None]
         x = np.hstack([x, np.ones_like(x)])
         rate = share * 2 / np.linalg.eigvalsh(2 * x.T @ x / rows)[-1]
@@ -346,7 +352,7 @@ def on_regressions():
             "fixed-order-amplification",
         )
     for seed in range(6):  # columns of very different size, independent of each other
-        rng = np.random.default_rng([13, seed])
+        rng = draws(13, seed)
         x = rng.normal(size=(80, 3)) * np.array([1.0, 10.0 ** -(1 + seed % 2), 30.0])
         y = x @ (np.array([1.0, 1.0, 1.0]) / np.abs(x).mean(0)) + 0.1 * rng.normal(size=80)
         top = np.linalg.eigvalsh(2 * x.T @ x / len(x))[-1]
@@ -354,7 +360,7 @@ def on_regressions():
             "scales", linear(x, y), {"lr": 1 / top, "steps": 150}, "creeping", "feature-scales"
         )
     for seed in range(6):  # one column in the hundreds: a rate that fits standard columns explodes
-        rng = np.random.default_rng([17, seed])
+        rng = draws(17, seed)
         x = rng.normal(size=(50, 3))
         x[:, seed % 3] *= [100.0, 300.0, 1000.0][seed // 2]
         y = x @ np.array([1.0, -1.0, 0.5]) + 0.1 * rng.normal(size=50)
@@ -368,7 +374,7 @@ def on_regressions():
 
 def on_faulty_data():
     for seed in range(6):
-        rng = np.random.default_rng([19, seed])
+        rng = draws(19, seed)
         x, y = rng.normal(size=(40, 3)), rng.normal(size=40)
         bad = [np.nan, np.inf, -np.inf][seed % 3]
         if seed < 4:
@@ -379,7 +385,7 @@ def on_faulty_data():
             "not finite", linear(x, y), {"lr": 0.1, "steps": 20}, "diverged", "non-finite-data"
         )
     for seed in range(4):
-        rng = np.random.default_rng([23, seed])
+        rng = draws(23, seed)
         x, y = rng.normal(size=(40, 2)), rng.normal(size=40)
         x[5 + seed, seed % 2] = 1e30  # its square overflows float32
         problem = linear(x, y, torch.float32)
@@ -394,7 +400,7 @@ def on_faulty_data():
 
 def on_classifiers():
     for seed in range(8):
-        rng = np.random.default_rng([29, seed])
+        rng = draws(29, seed)
         x = rng.normal(size=(60, 2))
         side = x @ np.array([1.0, -0.5])
         apart = seed % 2 == 0
@@ -427,7 +433,7 @@ def on_classifiers():
 
 def network(seed, activation, width=8, inputs=1, bias=True):
     torch_state = torch.get_rng_state()
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + SHIFT)
     model = nn.Sequential(nn.Linear(inputs, width), activation,
                           nn.Linear(width, 1, bias=bias)).double()  # fmt: skip
     torch.set_rng_state(torch_state)
@@ -436,7 +442,7 @@ def network(seed, activation, width=8, inputs=1, bias=True):
 
 def on_networks():
     for seed in range(6):
-        rng = np.random.default_rng([31, seed])
+        rng = draws(31, seed)
         x = np.linspace(-1, 1, 30)[:, None]
         y = np.sin(3 * x) + 0.05 * rng.normal(size=x.shape)
         x, y = torch.tensor(x), torch.tensor(y)
@@ -478,7 +484,7 @@ def on_networks():
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter.zero_()
-        rng = np.random.default_rng([37, seed])
+        rng = draws(37, seed)
         x = torch.tensor(rng.normal(size=(30, 2)))
         y = x @ torch.tensor([[1.0], [2.0]], dtype=torch.float64)
         yield Case(
@@ -495,7 +501,7 @@ def on_the_edge():
     """Full-batch descent of tanh networks until their sharpness, by a whole Hessian made here, has
     come to 2 / η from below (Cohen et al. 2021). A run that has not is left out."""
     for seed in range(6):
-        rng = np.random.default_rng([41, seed])
+        rng = draws(41, seed)
         x = torch.tensor(np.linspace(-1, 1, 20)[:, None])
         y = torch.sign(torch.sin(4 * x)) + torch.tensor(0.1 * rng.normal(size=(20, 1)))
         problem = ds.Problem.from_model(network(seed, nn.Tanh(), width=10), x, y,

@@ -6,13 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from downslope import problems
+    from downslope.comparison import Comparison, compare
     from downslope.descent import InterruptedWarning, descend
+    from downslope.distributions import LogUniform, Uniform
     from downslope.errors import DownslopeError, InputError
     from downslope.explain.findings import Finding
     from downslope.grid import Grid, log_range
     from downslope.problem import Problem
     from downslope.runs import Run, Runs
     from downslope.schedules import Schedule
+    from downslope.search_spaces import Space
     from downslope.study import load
     from downslope.watching import StoppedWarning, Watch, watch
 
@@ -31,14 +35,20 @@ _WHERE = {
     "watch": "watching",
     "Watch": "watching",
     "StoppedWarning": "watching",
+    "compare": "comparison",
+    "Comparison": "comparison",
+    "Space": "search_spaces",
+    "LogUniform": "distributions",
+    "Uniform": "distributions",
     "DownslopeError": "errors",
     "InputError": "errors",
     "InterruptedWarning": "descent",
 }
 
-__all__ = ["DownslopeError", "Finding", "Grid", "InputError", "InterruptedWarning", "Problem",
-           "Run", "Runs", "Schedule", "StoppedWarning", "Watch", "descend", "explain", "load",
-           "log_range", "watch"]  # fmt: skip
+__all__ = ["Comparison", "DownslopeError", "Finding", "Grid", "InputError", "InterruptedWarning",
+           "LogUniform", "Problem", "Run", "Runs", "Schedule", "Space", "StoppedWarning", "Uniform",
+           "Watch", "compare", "descend", "explain", "load", "log_range", "problems",
+           "watch"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -47,8 +57,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"downslope.{_WHERE[name]}"), name)
         globals()[name] = value
         return value
-    if name == "explain":  # a package that can be called
-        return import_module("downslope.explain")
+    if name in ("explain", "problems"):  # packages; the first of them can be called
+        return import_module(f"downslope.{name}")
     raise AttributeError(f"module 'downslope' has no attribute {name!r}")
 
 

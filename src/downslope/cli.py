@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from downslope import cli_compare
 from downslope.cli_explain import explain
 from downslope.errors import DownslopeError, InputError, StudyError
 
@@ -250,6 +251,7 @@ def cache(
         print(f"{'size':10}{now.size / 2**20:.1f} of {now.limit / 2**20:.0f} MiB")
 
 
+app.command(epilog=cli_compare.EPILOG)(cli_compare.compare)
 app.command(epilog="Example: downslope explain houses-study --run 12 --try")(explain)
 
 

@@ -206,6 +206,26 @@ class Runs:
 
         return explain_runs(self)
 
+    def curvature(self, places: int = 5) -> pl.DataFrame:
+        """How the loss is bent along the way: a row a run and place, from the start to the end.
+
+        For runs whose parameters were kept. The last place is where a run ended; of one that
+        diverged, before its first bad step. What is maximised is looked at upside down.
+
+        Args:
+            places: how many, evenly spread over the records.
+
+        Returns:
+            run, step, loss, gradient_norm, least_curvature and largest_curvature: the extreme
+            eigenvalues of the Hessian (with SGD's weight decay); NaN where it is not finite.
+
+        Raises:
+            InputError: if the parameters were not kept, or the problem is not known.
+        """
+        from downslope.explain.along import curvature_along
+
+        return curvature_along(self, places)
+
     def save(self, folder: str | Path) -> None:
         """Write these runs as a study, which `load` and any Parquet reader can open."""
         from downslope.study import save
@@ -335,12 +355,10 @@ class Run:
         raise DownslopeError(f"run {self.number} is not in the plan of these runs")
 
     def _plan(self, what: str) -> Plan:
-        if self.runs.plan is None and self.runs.settings["engine"][self.place] == "watched":
-            raise DownslopeError(
-                "this run was watched in a training loop that is not Downslope's own: for "
-                f"{what}, its data and code would be needed; only its numbers are here"
-            )
         if self.runs.plan is None:
+            if self.runs.settings["engine"][self.place] == "watched":
+                loop = "this run was watched in a training loop that is not Downslope's own"
+                raise DownslopeError(f"{loop}: for {what}, its data and code would be needed")
             raise DownslopeError(
                 f"these runs were loaded without their problem: for {what}, "
                 "load them with downslope.load(folder, problem=...)"

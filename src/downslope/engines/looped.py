@@ -46,6 +46,14 @@ def run(work: Work, tick: Tick) -> Outcome:
     return _joined([_descend(work.part(slice(run, run + 1)), tick) for run in range(len(work))])
 
 
+def optimizer_after(work: Work) -> tuple[dict[str, nn.Parameter], optim.Optimizer]:
+    """The parameters of a single run at its end, by name, and the optimizer that holds them."""
+    with borrowed(work.problem.device, torch_seed(int(work.group.seed[0]), 0)):
+        descent = _Descent(work, lambda updates, diverged: None)
+        descent.descend()
+    return descent.parameters, descent.optimizer
+
+
 def small(work: Work) -> bool:
     """Whether a step is too short to be shared among threads: then runs are, among processes."""
     batch = work.rows if work.group.batch_size is None else min(work.group.batch_size, work.rows)

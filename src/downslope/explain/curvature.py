@@ -34,7 +34,7 @@ from downslope.data import Rows, tensors
 from downslope.engines.layout import Layout
 from downslope.engines.program import NotStackableError, trace, used_parameters
 from downslope.errors import ProblemError
-from downslope.explain.lanczos import Product, extremes
+from downslope.explain.lanczos import CLOSE, Product, extremes
 from downslope.explain.minibatches import NoiseScale, noise_scale
 from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem
@@ -43,7 +43,7 @@ from downslope.problem_rows import in_double_precision, row_blocks
 _NUMBERS = 2**24
 """Numbers of single samples' matrices that are made at a time, about."""
 
-_OFTEN = 16
+_OFTEN = 40
 """Calls of one kind after which a trace pays: making it takes as long as some 40 calls."""
 
 
@@ -126,10 +126,13 @@ class Curvature:
 
         return lambda vectors: self._summed("gauss-newton", one, flat, [vectors])[0]
 
-    def extremes(self, flat: Tensor, roots: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def extremes(
+        self, flat: Tensor, roots: Tensor | None = None, close: float = CLOSE
+    ) -> tuple[Tensor, Tensor]:
         """The Hessian's least and largest eigenvalue, each (runs,).
 
         Args:
+            close: how closely they are to be known, as a share of the larger.
             roots: (runs, size): what each number's step is multiplied by, as a root. With P the
                 diagonal that Adam divides gradients by, P^−½ gives the eigenvalues of P^−½ H P^−½.
         """
@@ -137,7 +140,7 @@ class Curvature:
         if roots is not None:
             plain, roots = product, roots.to(self.dtype)
             product = lambda v: roots * plain(roots * v)  # noqa: E731
-        return extremes(product, flat.shape[1], len(flat), dtype=self.dtype)
+        return extremes(product, flat.shape[1], len(flat), dtype=self.dtype, close=close)
 
     def hessian(self, flat: Tensor) -> Tensor:
         """The whole matrix, (runs, size, size): for few parameters."""

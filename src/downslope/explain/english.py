@@ -140,6 +140,10 @@ _CAUSES = {
         "grew until the two met. This is no error; a lower rate would go smoothly, and to a "
         "steeper place."
     ),
+    "cause.adaptive-edge": (
+        "Measured in {optimizer}'s own steps the loss bends by {curvature}, and {limit} is what a "
+        "rate of {lr} can bear: the curvature grew until the two met. This is no error."
+    ),
     "cause.rate-at-threshold": (
         "Each update multiplies the error along the steepest direction by {factor}: the rate, "
         "{lr}, is at the threshold {threshold}."

@@ -22,7 +22,7 @@ def explain_runs(runs: Runs) -> list[Finding]:
     plan = runs.plan
     if plan is None or plan.unknown:
         return [_finding(run, judge_curve(run)) for run in runs]
-    known = Known(plan.problem)
+    known = Known(plan)
     found = facts_of(runs, plan, known.curvature)
     return [
         _finding(run, judge(facts, known), known) for run, facts in zip(runs, found, strict=True)

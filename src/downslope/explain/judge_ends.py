@@ -153,11 +153,11 @@ def lies_on_floor(facts: Facts, known: Known) -> Judgement | None:
         return None
     lowest = min(p.loss - p.fall for p in facts.places.values() if np.isfinite(p.loss - p.fall))
     half = facts.loss[len(facts.loss) // 2 :]
-    before, after = half[: len(half) // 2], half[len(half) // 2 :]
     excess = float(np.mean(half) - lowest)
-    falls = float(np.mean(before) - np.mean(after))
-    doubt = float(np.sqrt(np.var(before) / len(before) + np.var(after) / len(after)))
-    if excess <= 0 or falls > max(0.25 * excess, 3 * doubt) or falls < -2 * excess:
+    at = np.linspace(0.0, 1.0, len(half))
+    slope, height = np.polyfit(at, half, 1)
+    swing = float(np.std(half - (slope * at + height)))
+    if excess <= 0 or abs(slope) > max(2 * swing, 0.05 * excess):
         return None
     if excess <= FLOOR * abs(lowest) or excess <= NOTHING * abs(float(facts.loss[0]) - lowest):
         return None
@@ -170,6 +170,8 @@ def lies_on_floor(facts: Facts, known: Known) -> Judgement | None:
     said: list[tuple[str, Any]] = [("noise-floor", slots), ("cause.gradient-noise", slots)]
     sure: Confidence = "likely"
     expected = _expected_floor(facts, known)
+    if expected < excess / 100 and settings.order != "cyclic":
+        return None  # noise cannot hold it up here
     if settings.order == "cyclic":
         expected = np.nan
         samples = samples_at(facts, known, "end")

@@ -46,7 +46,7 @@ def is_clipped(facts: Facts, known: Known) -> Judgement | None:
     tail = facts.norms[len(facts.norms) // 2 :]
     share = float((tail > clip).mean())
     half = facts.loss[len(facts.loss) // 2 :]
-    falls = float(half[0] - half[-1])
+    falls = float(half[: len(half) // 2].mean() - half[len(half) // 2 :].mean())
     ratio = facts.ratio("end")
     swings = facts.turned > 0.5 or ratio > 1
     theory = known.quadratic and ratio > 1
@@ -94,28 +94,36 @@ def jumped(facts: Facts, known: Known) -> Judgement | None:
 
 def is_on_edge(facts: Facts, known: Known) -> Judgement | None:
     """The curvature grew until the rate was at its threshold, and hovers there."""
-    settings = facts.settings
-    if not settings.full or known.quadratic or settings.kind != "sgd":
-        return None
-    ratios = [facts.ratio(name) for name in ("half", "late", "end")]
-    inside = [EDGE[0] <= ratio <= EDGE[1] for ratio in ratios]
-    fell = float(facts.loss[-1]) < float(facts.loss[0])
-    if sum(inside) < 2 or not inside[-1] or not fell:
+    settings, end = facts.settings, facts.places["end"]
+    if not settings.full or known.quadratic or settings.lr is None:
         return None
     losses = facts.batch_loss if len(facts.batch_loss) > 8 else facts.loss
     tail = losses[len(losses) // 2 :]
     rises = float((np.diff(tail) > 0).mean()) if len(tail) > 1 else 0.0
-    if rises < 0.05:
+    if rises < 0.05 or float(facts.loss[-1]) >= float(facts.loss[0]):
         return None
-    end = facts.places["end"]
+    if settings.kind == "sgd":
+        ratios = [facts.ratio(name) for name in ("half", "late", "end")]
+        inside = [EDGE[0] <= ratio <= EDGE[1] for ratio in ratios]
+        if sum(inside) < 2 or not inside[-1]:
+            return None
+        curvature, ratio, key = end.largest, ratios[-1], "cause.edge-of-stability"
+    elif settings.kind == "adaptive":
+        curvature = known.preconditioned(facts)
+        ratio = settings.lr / float(stability.adaptive_threshold(curvature, settings.beta1))
+        key = "cause.adaptive-edge"
+        if not EDGE[0] <= ratio <= EDGE[1]:
+            return None
+    else:
+        return None
     evidence = {
-        "curvature": Evidence(end.largest, end.where),
-        "rate against the threshold": Evidence(ratios[-1], end.where),
+        "curvature": Evidence(curvature, end.where),
+        "rate against the threshold": Evidence(ratio, end.where),
         "share of updates that raised the loss": Evidence(rises, "in the last half"),
     }
-    slots = {"curvature": end.largest, "limit": end.largest / ratios[-1], "lr": settings.lr,
-             "rises": f"{rises:.0%}"}  # fmt: skip
-    said: Said = (("edge-of-stability", slots), ("cause.edge-of-stability", slots))
+    slots = {"curvature": curvature, "limit": curvature / ratio, "lr": settings.lr,
+             "rises": f"{rises:.0%}", "optimizer": settings.optimizer}  # fmt: skip
+    said: Said = (("edge-of-stability", slots), (key, slots))
     return Judgement("edge-of-stability", "edge-of-stability", "likely", said, evidence)
 
 

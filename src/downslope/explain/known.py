@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from downslope.data import tensors
+from downslope.explain.adaptive import preconditioned
 from downslope.explain.curvature import Curvature
-from downslope.explain.facts import Array
+from downslope.explain.facts import Array, Facts
 from downslope.explain.places import DENSE, Places, measure
 from downslope.explain.rows import Cell, column_scales, not_finite, standardised
 from downslope.explain.samples import can_look, sample_hessians
 from downslope.explain.separation import has_margins, margins
 from downslope.explain.units import Units, units
 from downslope.objective import MODEL_PREFIX, Objective
-from downslope.problem import Problem
+from downslope.plan import Plan
 from downslope.randomness import borrowed
 
 _SAME = 1e-7
@@ -28,9 +29,14 @@ _SAME = 1e-7
 
 
 class Known:
-    """A problem, its curvature, and what follows from them."""
+    """A problem, its curvature, and what follows from them.
 
-    def __init__(self, problem: Problem) -> None:
+    Args:
+        plan: of the runs that are judged.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan, problem = plan, plan.problem
         self.problem = problem
         self.curvature = Curvature(problem)
         self._hessians: Array | None = None
@@ -102,6 +108,10 @@ class Known:
         if self._hessians is None:
             self._hessians = sample_hessians(self.curvature, flat)
         return self._hessians
+
+    def preconditioned(self, facts: Facts) -> float:
+        """The largest curvature in Adam's or RMSprop's own steps where a run ended."""
+        return preconditioned(self.plan, facts.number, self.curvature, facts.steps_done)
 
     # -- the model at a place ------------------------------------------------------------------
 

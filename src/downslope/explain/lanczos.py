@@ -18,7 +18,7 @@ Product = Callable[[Tensor], Tensor]
 PRODUCTS = 60
 """Products that are made, at most."""
 
-_CLOSE = 1e-9
+CLOSE = 1e-9
 """Relative change of both eigenvalues at which no further product is made, twice in a row."""
 
 _NOTHING = 1e-10
@@ -27,10 +27,21 @@ matrix makes of the first direction has been seen."""
 
 
 def extremes(
-    product: Product, size: int, runs: int, *, dtype: torch.dtype, products: int = PRODUCTS
+    product: Product,
+    size: int,
+    runs: int,
+    *,
+    dtype: torch.dtype,
+    products: int = PRODUCTS,
+    close: float = CLOSE,
 ) -> tuple[Tensor, Tensor]:
     """The least and the largest eigenvalue of each run's matrix, (runs,) each; NaN where products
     are.
+
+    Args:
+        products: how many are made at most.
+        close: relative change of both eigenvalues at which no further product is made, twice in a
+            row.
 
     >>> matrix = torch.diag(torch.tensor([-3.0, 1.0, 2.0, 5.0], dtype=torch.float64))
     >>> least, largest = extremes(lambda v: v @ matrix, 4, 1, dtype=torch.float64)
@@ -47,7 +58,7 @@ def extremes(
         moved = torch.maximum((values[:, 0] - least).abs(), (values[:, -1] - largest).abs())
         least = torch.where(ended, least, values[:, 0])
         largest = torch.where(ended, largest, values[:, -1])
-        steady = steady + 1 if bool((ended | (moved <= _CLOSE * size_of)).all()) else 0
+        steady = steady + 1 if bool((ended | (moved <= close * size_of)).all()) else 0
         if steady > 1:
             break
     return least, largest

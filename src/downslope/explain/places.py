@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from downslope.engines.processes import threads
 from downslope.explain.curvature import Curvature
 from downslope.explain.lanczos import newton
 
@@ -19,6 +20,12 @@ DENSE = 32
 
 _NUMBERS = 2**25
 """Numbers that a block of places may make of its rows, about."""
+
+_SHARED = 2**24
+"""Numbers of a block from which on more than one thread pays."""
+
+_CLOSE = 1e-4
+"""How closely the extreme eigenvalues of larger models are measured, as a share of the larger."""
 
 _FLAT = 1e-10
 """Curvatures below this share of the largest count as none."""
@@ -53,12 +60,17 @@ class Places:
 
 
 def measure(
-    curvature: Curvature, flat: Tensor, sign: float = 1.0, decay: Array | None = None
+    curvature: Curvature,
+    flat: Tensor,
+    sign: float = 1.0,
+    decay: Array | None = None,
+    falls: bool = True,
 ) -> Places:
     """Curvature at places (runs, places, size); see `Places`.
 
     Args:
         decay: (runs,), the optimizer's weight decay, which bends what it descends as the loss does.
+        falls: whether fall and distance are wanted of models with more than `DENSE` parameters.
     """
     runs, count, size = flat.shape
     rows = flat.reshape(runs * count, size)
@@ -68,15 +80,19 @@ def measure(
     train = curvature.problem.train
     numbers = max(size, 1) * (1 if train is None else len(train))
     step = max(1, min(4096, _NUMBERS // numbers))
-    parts = [
-        _measured(curvature, rows[a : a + step], sign, pull[a : a + step])
-        for a in range(0, len(rows), step)
-    ]
+    small = min(step, len(rows)) * numbers < _SHARED
+    with threads(1 if small else None):
+        parts = [
+            _measured(curvature, rows[a : a + step], sign, pull[a : a + step], falls)
+            for a in range(0, len(rows), step)
+        ]
     made = [torch.cat(columns).reshape(runs, count).numpy() for columns in zip(*parts, strict=True)]
     return Places(*made)
 
 
-def _measured(curvature: Curvature, rows: Tensor, sign: float, decay: Tensor) -> tuple[Tensor, ...]:
+def _measured(
+    curvature: Curvature, rows: Tensor, sign: float, decay: Tensor, falls: bool
+) -> tuple[Tensor, ...]:
     gradients, losses = curvature.gradients(rows)
     gradients = sign * gradients.double() + decay[:, None] * rows.double()
     losses, norms = sign * losses.double(), gradients.norm(dim=1)
@@ -85,21 +101,16 @@ def _measured(curvature: Curvature, rows: Tensor, sign: float, decay: Tensor) ->
         matrices = sign * curvature.hessian(rows).double() + pulled
         return losses, norms, *_from_matrix(matrices, gradients)
     product = curvature.hessian_product(rows)
-    least, largest = curvature.extremes(rows)
+    least, largest = curvature.extremes(rows, close=_CLOSE)
     if sign < 0:
         least, largest = -largest, -least
-    pull = decay[:, None].to(curvature.dtype)
-    falls, distances = newton(lambda v: sign * product(v) + pull * v, gradients.to(curvature.dtype))
     unknown = torch.full_like(losses, torch.nan)
-    return (
-        losses,
-        norms,
-        least.double() + decay,
-        largest.double() + decay,
-        falls,
-        distances,
-        unknown,
-    )
+    least, largest = least.double() + decay, largest.double() + decay
+    if not falls:
+        return losses, norms, least, largest, unknown, unknown, unknown
+    pull = decay[:, None].to(curvature.dtype)
+    left, distances = newton(lambda v: sign * product(v) + pull * v, gradients.to(curvature.dtype))
+    return losses, norms, least, largest, left, distances, unknown
 
 
 def _from_matrix(hessians: Tensor, gradients: Tensor) -> tuple[Tensor, ...]:

@@ -1,0 +1,1 @@
+"""What a comparison is made of: problems, runs, targets, statistics, sentences."""

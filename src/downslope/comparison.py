@@ -1,0 +1,226 @@
+"""Optimizers compared fairly: declared spaces, equal budgets, fresh seeds, failures counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+from torch import optim
+
+from downslope.comparing import frames as frames
+from downslope.comparing import notes as notes_on
+from downslope.comparing import shares as shares_of
+from downslope.comparing import words
+from downslope.comparing.cases import cases_of
+from downslope.comparing.frames import Outcome
+from downslope.comparing.runs import Asked, report, tune
+from downslope.comparing.targets import targets_of
+from downslope.errors import InputError, nearest
+from downslope.plan import ENGINES
+from downslope.schedules import Schedule
+from downslope.search_spaces import Space, spaces_of
+from downslope.views import comparison_tables
+
+SHARES = (0.5, 0.9, 0.99, 0.999)
+"""Targets as shares of the baseline's way, besides the main one: how much depends on the choice."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What was found, from the runs up to sentences. Scores are final losses; lower is better.
+
+    An infinite median or bound stands for runs that diverged; null stands for what there is not.
+
+    Attributes:
+        spaces: what was searched, in the order in which it was given.
+        results: a row a run on a fresh seed, of the chosen ("tuned") and the "default" setting.
+        table: a row a problem and optimizer, of the chosen setting. ``place`` is 1 and as many as
+            are surely lower on that problem. ``low`` and ``high`` bound the ``median`` with
+            ``coverage`` (by order statistics, exact); ``lower_quartile`` and ``upper_quartile``
+            are the spread of the runs; losses within ``resolution`` of each other are the same.
+            Of ``n`` fresh seeds ``diverged`` failed, the earliest at ``first_bad_step``, and
+            ``reached`` the target, after ``steps_to_target`` updates (their median) and so many
+            ``gradient_evaluations`` of single samples. The ``default_…`` columns are the default
+            setting's.
+        targets: a row a problem, share and optimizer: how the result depends on the target.
+        profiles: Dolan and Moré's: a row a share, optimizer and ``tau``.
+        wins: a row an ordered pair of optimizers, on each problem and (null) over all.
+        expected_best: a row a problem, optimizer and number of trials.
+        sensitivity: a row a trial: the whole curve over rates, failures included.
+        failures: a row a problem, optimizer and kind of run that had any.
+        conditions: sentences on what was declared beforehand.
+        notes: sentences that a reader must know before believing the table.
+    """
+
+    spaces: tuple[Space, ...]
+    results: pl.DataFrame = field(repr=False)
+    table: pl.DataFrame = field(repr=False)
+    targets: pl.DataFrame = field(repr=False)
+    profiles: pl.DataFrame = field(repr=False)
+    wins: pl.DataFrame = field(repr=False)
+    expected_best: pl.DataFrame = field(repr=False)
+    sensitivity: pl.DataFrame = field(repr=False)
+    failures: pl.DataFrame = field(repr=False)
+    conditions: tuple[str, ...] = field(repr=False)
+    notes: tuple[str, ...]
+    sentences: tuple[str, ...] = field(repr=False)
+
+    def summary(self) -> str:
+        """What the intervals allow to say, a sentence a line; the notes after it."""
+        return "\n".join([*self.sentences, *(f"note: {note}" for note in self.notes)])
+
+    def __str__(self) -> str:
+        """The table, rate curves, summary and conditions, as on a terminal of 80 columns."""
+        return comparison_tables.as_text(
+            self.table, self.sensitivity, self.sentences, self.notes, self.conditions
+        )
+
+
+def compare(
+    problems: Any,
+    optimizers: Any = (optim.SGD, optim.Adam),
+    *,
+    epochs: int | None = None,
+    steps: int | None = None,
+    budget: int = 32,
+    seeds: int | Sequence[int] = 10,
+    tuning_seeds: int | Sequence[int] = 3,
+    search_seed: int = 0,
+    baseline: str | None = None,
+    target: float = 0.99,
+    batch_size: Any = None,
+    order: str | None = None,
+    validation: Any = None,
+    schedule: Schedule | None = None,
+    clip_norm: float | None = None,
+    divergence: float | None = 1e8,
+    engine: str = "auto",
+    progress: bool = True,
+) -> Comparison:
+    """Compare optimizers over problems.
+
+    For each problem and optimizer, `budget` settings drawn from its space are run from the tuning
+    seeds; the one of the lowest median final loss is chosen, and run again from fresh seeds, which
+    alone are reported, with the optimizer's default setting beside it. Each optimizer gets the
+    same number of trials, of updates and of gradient evaluations, the same start and the same
+    batches for a seed. A setting that diverged on a tuning seed ranks behind all that did not. A
+    run that diverged counts as never reaching a target, and as the worst in every median; it is
+    never left out. The final loss is the training loss over all rows, or the validation loss of a
+    problem that has one.
+
+    Args:
+        problems: a Problem, a name of `downslope.problems`, a list of these, or a dict of name to
+            problem. A function taken by its name starts where each seed draws it.
+        optimizers: classes of `torch.optim` or subclasses of your own, their names ("momentum"
+            and "nesterov" are SGD with a momentum of 0.9), or a `Space` for each that says what is
+            searched. The learning rate alone is where it is not said otherwise.
+        epochs, steps: the length of every run; by default each named problem's own.
+        budget: trials for each optimizer and problem. The default setting is not among them.
+        seeds: how many fresh seeds to report, or which ones.
+        tuning_seeds: how many seeds to choose on (from 0), or which ones.
+        search_seed: fixes the random search.
+        baseline: the label of the optimizer whose chosen setting's medians on the tuning seeds fix
+            the targets; by default the first.
+        target: the share of the baseline's way from start to end that is the target; `targets`
+            tells others too.
+        batch_size, order: for problems with data; by default the problem's own.
+        validation: a share of the rows to keep apart and compare on, or a pair of tensors.
+        schedule, clip_norm, divergence, engine: as in `descend`, for all. A schedule that sets
+            rates itself (OneCycleLR's max_lr) leaves no rate to search.
+        progress: show progress, where the output is a terminal.
+
+    Returns:
+        A `Comparison`. Wall-clock time is no part of it: runs share the machine.
+
+    Raises:
+        InputError: one sentence on what is wrong.
+
+    >>> found = compare("booth", ["sgd", "adam"], steps=50, budget=4, seeds=6, progress=False)
+    >>> found.table.select("problem", "optimizer", "n", "diverged").rows()
+    [('booth', 'SGD', 6, 0), ('booth', 'Adam', 6, 0)]
+    """
+    cases = cases_of(problems, epochs=epochs, steps=steps, batch_size=batch_size, order=order,
+                     validation=validation)  # fmt: skip
+    spaces = spaces_of(optimizers)
+    labels = tuple(space.label for space in spaces)
+    first = baseline if baseline is not None else labels[0]
+    if first not in labels:
+        raise InputError(
+            f"baseline {first!r} is not among the optimizers {', '.join(labels)}"
+            f"{nearest(str(first), labels)}"
+        )
+    if isinstance(target, bool) or not isinstance(target, int | float) or not 0 < target <= 1:
+        raise InputError(
+            f"target must be a share of the baseline's way, above 0 and at most 1, got {target!r}"
+        )
+    if engine not in ENGINES:
+        hint = nearest(str(engine), ENGINES)
+        raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}{hint}")
+    chosen_on = _seeds("tuning_seeds", tuning_seeds, 0)
+    fresh = _seeds("seeds", seeds, max(chosen_on) + 1)
+    if shared := sorted({*chosen_on} & {*fresh}):
+        raise InputError(
+            f"seeds and tuning_seeds share {shared[0]}: what is chosen on a seed cannot be "
+            "reported on it"
+        )
+    asked = Asked(
+        spaces=spaces,
+        budget=_whole("budget", budget, 1),
+        tuning_seeds=chosen_on,
+        seeds=fresh,
+        search_seed=_whole("search_seed", search_seed, 0),
+        engine=engine,
+        progress=progress,
+        options={"schedule": schedule, "clip_norm": clip_norm, "divergence": divergence},
+    )
+    shares = sorted({*SHARES, float(target)})
+    outcomes = []
+    for case in cases:
+        tuned = tune(case, asked)
+        targets = targets_of(case, labels, tuned, first, shares)
+        reported = report(case, asked, tuned)
+        outcomes.append(Outcome(case, labels, tuned, reported, targets, float(target)))
+    return _comparison(outcomes, asked, first)
+
+
+def _comparison(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> Comparison:
+    table, wins = frames.table_frame(outcomes), shares_of.wins_frame(outcomes)
+    profiles = shares_of.profiles_frame(outcomes)
+    sentences = [
+        *words.pair_sentences(table, wins, baseline),
+        *words.target_sentences(outcomes, profiles),
+        *words.default_sentences(table),
+        *words.failure_sentences(outcomes),
+    ]
+    return Comparison(
+        spaces=asked.spaces,
+        results=frames.results_frame(outcomes),
+        table=table,
+        targets=frames.targets_frame(outcomes),
+        profiles=profiles,
+        wins=wins,
+        expected_best=shares_of.expected_best_frame(outcomes),
+        sensitivity=frames.sensitivity_frame(outcomes),
+        failures=frames.failures_frame(outcomes),
+        conditions=tuple(notes_on.conditions(outcomes, asked, baseline)),
+        notes=tuple(notes_on.notes(outcomes, asked, baseline)),
+        sentences=tuple(sentences),
+    )
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
+    return value
+
+
+def _seeds(name: str, given: Any, first: int) -> tuple[int, ...]:
+    """Seeds by their number, from `first` on, or as they were given."""
+    if isinstance(given, list | tuple | range):
+        seeds = tuple(_whole(f"each of {name}", seed, 0) for seed in given)
+        if not seeds or len({*seeds}) < len(seeds):
+            raise InputError(f"{name} must be different seeds, at least one, got {list(given)!r}")
+        return seeds
+    return tuple(range(first, first + _whole(name, given, 1)))

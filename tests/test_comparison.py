@@ -1,0 +1,620 @@
+"""compare: its statistics against enumeration and closed forms, and what makes it fair."""
+
+import itertools
+from dataclasses import replace
+from fractions import Fraction
+from math import comb, inf, nan
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn, optim
+
+import downslope as ds
+from downslope.comparing import stats
+from downslope.comparing.cases import cases_of
+from downslope.comparing.runs import Seen
+from downslope.comparing.shares import wins
+from downslope.comparing.targets import steps_to, targets_of
+from downslope.sampling import epoch_order
+from downslope.search_spaces import space_of, spaces_of
+from downslope.views.comparison_curves import rate_curves
+
+QUICK = {"budget": 6, "steps": 40, "progress": False}
+
+
+class Plain(optim.Optimizer):
+    """A user's own class: gradient descent."""
+
+    def __init__(self, params, lr=0.01):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p -= group["lr"] * p.grad
+
+
+class Broken(Plain):
+    """Climbs where there are more than two parameters, so that it diverges there."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                p += (1.0 if p.numel() > 2 else -0.01) * p.grad * (5.0 if p.numel() > 2 else 1.0)
+
+
+# -- statistics ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [6, 10, 11, 25])
+def test_coverage_of_the_medians_interval(n):
+    """By all ways in which n values can lie on either side of the true median."""
+    interval = stats.median_interval(np.arange(1, n + 1))
+    k = int(interval.low)
+    assert interval.high == n + 1 - k
+    held = sum(comb(n, below) for below in range(k, n - k + 1))
+    assert interval.coverage == pytest.approx(held / 2**n) and interval.coverage >= 0.95
+    narrower = sum(comb(n, below) for below in range(k + 1, n - k))
+    assert narrower / 2**n < 0.95, "it is the narrowest"
+
+
+def test_coverage_by_simulation():
+    drawn = np.random.default_rng(0).exponential(size=(4000, 10))
+    found = [stats.median_interval(row) for row in drawn]
+    held = np.mean([one.low <= np.log(2) <= one.high for one in found])
+    assert held == pytest.approx(found[0].coverage, abs=0.01)
+
+
+def test_few_values_have_no_interval():
+    assert not stats.median_interval(range(5)).known
+    assert stats.median_interval(range(6)).known
+    assert stats.median_interval([1, 2, 3, 4, 5, inf, inf, inf]).high == inf
+
+
+@given(st.lists(st.one_of(st.floats(-1e6, 1e6), st.just(inf)), min_size=1, max_size=12))
+def test_the_median_counts_failures_as_the_worst(values):
+    ordered = sorted(values)
+    low, high = ordered[(len(values) - 1) // 2], ordered[len(values) // 2]
+    assert low <= stats.median(values) <= high
+    if np.isfinite(values).all():
+        assert stats.median(values) == pytest.approx(float(np.median(values)), abs=1e-9)
+    first, third = stats.quartiles(values)
+    assert first in values and third in values and first <= third
+
+
+@pytest.mark.parametrize(("wins_", "n"), [(0, 10), (3, 10), (10, 10), (7, 23)])
+def test_share_interval_is_exact(wins_, n):
+    """At each bound the tail holds 2.5 %, in exact arithmetic."""
+    found = stats.share_interval(wins_, n)
+
+    def tail(chance, counts):
+        p = Fraction(chance)
+        return float(sum(comb(n, k) * p**k * (1 - p) ** (n - k) for k in counts))
+
+    if wins_ > 0:
+        assert tail(found.low, range(wins_, n + 1)) == pytest.approx(0.025)
+    if wins_ < n:
+        assert tail(found.high, range(wins_ + 1)) == pytest.approx(0.025)
+    assert 0 <= found.low <= wins_ / n <= found.high <= 1
+
+
+scores_with_failures = st.lists(
+    st.one_of(st.integers(-5, 5).map(float), st.just(inf)), min_size=1, max_size=7
+)
+
+
+@given(scores_with_failures)
+@settings(max_examples=60, deadline=None)
+def test_expected_best_by_enumeration(scores):
+    """Against every subset of every size."""
+    for best in stats.expected_best(scores):
+        bests = sorted(min(some) for some in itertools.combinations(scores, best.trials))
+        finite = [value for value in bests if value < inf]
+        assert best.all_diverged == pytest.approx(1 - len(finite) / len(bests))
+        assert best.expected == pytest.approx(np.mean(finite) if finite else inf)
+        quantiles = np.quantile(bests, [0.25, 0.5, 0.75], method="inverted_cdf")
+        assert [best.low, best.middle, best.high] == quantiles.tolist()
+
+
+def test_expected_best_never_gets_worse():
+    drawn = np.random.default_rng(1).normal(size=32)
+    expected = [best.expected for best in stats.expected_best(drawn)]
+    assert expected[0] == pytest.approx(drawn.mean()) and expected[-1] == drawn.min()
+    assert (np.diff(expected) <= 0).all()
+
+
+def test_profiles_by_hand():
+    """Dolan and Moré's, on three problems: one solved by both, one by B alone, one by nobody."""
+    taus, shares = stats.performance_profile([[10, 30], [inf, 7], [inf, inf]])
+    assert taus.tolist() == [1, 3]
+    assert shares[:, 0] == pytest.approx([1 / 3, 1 / 3])
+    assert shares[:, 1] == pytest.approx([1 / 3, 2 / 3])
+    taus, shares = stats.performance_profile([[0, 2]])
+    assert taus.tolist() == [1, 2] and shares.tolist() == [[1, 0], [1, 1]]
+
+
+def test_bootstrap_of_a_mean():
+    values = np.random.default_rng(2).normal(3, 1, 50)
+    found = stats.mean_interval(values)
+    half = 1.96 * values.std() / np.sqrt(50)
+    assert [found.low, found.high] == pytest.approx(
+        [values.mean() - half, values.mean() + half], abs=0.05
+    )
+    assert stats.mean_interval(values) == found and not stats.mean_interval(values[:4]).known
+
+
+def test_wins_by_hand():
+    assert wins([1, 2, 3, inf, inf, 5], [2, 2.05, 1, inf, 4, inf], resolution=0.1) == (2, 2)
+
+
+def test_verdicts():
+    def bounds(low, high):
+        return stats.Interval(low, high, 0.95)
+
+    assert stats.verdict(bounds(1, 2), bounds(2.1, 3)) == "lower"
+    assert stats.verdict(bounds(1, 2), bounds(2.1, 3), resolution=0.2) == "overlap"
+    assert stats.verdict(bounds(4, inf), bounds(1, 2)) == "higher"
+    assert stats.verdict(bounds(inf, inf), bounds(inf, inf)) == "overlap"
+    assert stats.verdict(bounds(nan, nan), bounds(1, 2)) == "none"
+
+
+# -- spaces, targets, choices --------------------------------------------------------------------
+
+
+def test_trials_are_the_same_draws_for_all():
+    """The third of one log range is the third of another, and budgets only add trials."""
+    sgd, other = space_of("sgd"), ds.Space(optim.Adadelta, lr=ds.LogUniform(0.1, 5))
+    for a, b in zip(sgd.trials(20, 5), other.trials(20, 5), strict=True):
+        units = [
+            np.log(trial["lr"] / low) / np.log(high / low)
+            for trial, low, high in ((a, 1e-5, 10), (b, 0.1, 5))
+        ]
+        assert units[0] == pytest.approx(units[1], abs=1e-9) and 0 <= units[0] <= 1
+    assert space_of("adam").trials(20, 5) == sgd.trials(20, 5)
+    assert sgd.trials(20, 5)[:7] == sgd.trials(7, 5) != sgd.trials(7, 6)
+
+
+def test_a_space_of_several_hyperparameters():
+    space = ds.Space(
+        optim.SGD, momentum=[0.0, 0.9], weight_decay=ds.Uniform(0, 0.1), nesterov=False
+    )
+    trials = space.trials(200, 0)
+    assert {t["momentum"] for t in trials} == {0.0, 0.9} and all(not t["nesterov"] for t in trials)
+    decays = np.array([t["weight_decay"] for t in trials])
+    rates = np.log10([t["lr"] for t in trials])
+    assert 0 <= decays.min() < 0.01 and 0.09 < decays.max() <= 0.1
+    assert abs(np.corrcoef(decays, rates)[0, 1]) < 0.2, "dimensions are drawn apart"
+    assert space.default() == {"lr": 1e-3, "momentum": 0, "weight_decay": 0, "nesterov": False}
+
+
+def seen(score, first_bad_step=None, curve=None, steps=(0, 1)):
+    score = np.asarray(score, float)
+    curve = np.stack([np.ones_like(score), score], -1) if curve is None else np.asarray(curve)
+    bad = np.full(score.shape, -1) if first_bad_step is None else np.asarray(first_bad_step)
+    rows = [{"lr": 10.0**k} for k in range(len(score))]
+    return Seen(rows, tuple(range(score.shape[1])), score, bad, np.full(score.shape, "finished"),
+                np.asarray(steps), curve, "looped")  # fmt: skip
+
+
+def test_a_setting_that_diverged_on_any_seed_ranks_last():
+    assert seen([[1, 1, inf], [5, 5, 5], [4, 6, 7]]).chosen == 1
+    assert seen([[1, inf, inf], [9, 9, inf], [8, 8, inf]]).chosen == 2, "fewest failures first"
+    assert seen([[2, 2], [2, 2]]).chosen == 0
+    assert seen([[1, 1, inf], [5, 5, 5]]).trial_scores.tolist() == [inf, 5]
+
+
+def test_targets_and_steps_by_hand():
+    """From 10 to 2 by the baseline: 90 % of the way is 2.8; a run that diverges never gets there,
+    however low it once was."""
+    case = cases_of("booth", epochs=None, steps=4, batch_size=None, order=None, validation=None)[0]
+    curve = [[[10, 6, 2.8, 2.5, 2]], [[10, 1, nan, nan, nan]]]
+    steps = (0, 1, 2, 3, 4)
+    baseline = seen([[2.0], [inf]], [[-1], [2]], curve, steps)
+    targets = targets_of(case, ["A"], [baseline], "A", [0.5, 0.9])
+    assert [t.loss for t in targets] == [6, pytest.approx(2.8)]
+    assert steps_to(baseline, 6).tolist() == [[1], [inf]]
+    assert steps_to(baseline, 1.5).tolist() == [[inf], [inf]]
+    worse = seen([[12.0]], None, [[[10, 10, 10, 11, 12]]], steps)
+    assert targets_of(case, ["B", "A"], [worse, baseline], "B", [0.5])[0].baseline == "A"
+    assert np.isnan(targets_of(case, ["B"], [worse], "B", [0.5])[0].loss)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 32, 442, 500, "full"])
+def test_gradient_evaluations_are_samples_seen(batch_size):
+    case = cases_of("diabetes", epochs=None, steps=5, batch_size=batch_size, order=None,
+                    validation=None)[0]  # fmt: skip
+    size = 442 if batch_size == "full" else batch_size
+    seen_ = 0
+    for step in range(1, 200):
+        begun = ((step - 1) * size) % (-(-442 // size) * size)
+        seen_ += len(epoch_order("shuffle", 442, 0, 0)[begun : begun + size])
+        assert case.evaluations(step) == seen_
+
+
+# -- the protocol --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small():
+    return ds.compare(
+        ["booth", "quadratic-10", "regression-30"], ["sgd", "momentum", "adam"], **QUICK
+    )
+
+
+def test_reported_runs_are_those_of_descend(small):
+    """The chosen setting, run from the fresh seeds by plain torch, gives the same final losses."""
+    rows = small.results.filter(
+        (pl.col("problem") == "regression-30")
+        & (pl.col("optimizer") == "momentum")
+        & (pl.col("setting") == "tuned")
+    )
+    problem = ds.problems.make("regression-30")
+    x, y = problem.train.x, problem.train.y
+    for row in rows.head(3).to_dicts():
+        objective = problem.fresh(row["seed"])
+        optimizer = optim.SGD(objective.parameters(), lr=row["lr"], momentum=0.9)
+        for step in range(40):
+            epoch, batch = divmod(step, 7)
+            order = torch.from_numpy(epoch_order("shuffle", 200, row["seed"], epoch))
+            some = order[32 * batch : 32 * batch + 32]
+            optimizer.zero_grad()
+            objective(x[some], y[some]).backward()
+            optimizer.step()
+        assert row["final_loss"] == pytest.approx(objective(x, y).item(), rel=1e-4)
+
+
+def test_the_choice_is_the_best_trial(small):
+    """By descents of our own, trial for trial, on the tuning seeds."""
+    trials = small.sensitivity.filter(
+        (pl.col("problem") == "quadratic-10") & (pl.col("optimizer") == "Adam")
+    ).sort("trial")
+    rates = [t["lr"] for t in space_of("adam").trials(6, 0)]
+    assert trials["lr"].to_list() == rates
+    assert small.sensitivity["lr"].to_list()[:6] == sorted(rates), (
+        "a curve reads from left to right"
+    )
+    assert small.sensitivity["optimizer"].unique(maintain_order=True).to_list() == [
+        "SGD",
+        "momentum",
+        "Adam",
+    ]
+    problem = ds.problems.make("quadratic-10", drawn=True)
+    runs = ds.descend(problem, "Adam", lr=rates, seed=range(3), steps=40, every=40,
+                      engine="looped", progress=False)  # fmt: skip
+    medians = np.median(runs.table["final_loss"].to_numpy().reshape(6, 3), 1)
+    assert trials["median"].to_numpy() == pytest.approx(medians, rel=1e-6)
+    assert trials["chosen"].arg_max() == medians.argmin() and trials["chosen"].sum() == 1
+    chosen = small.table.filter(
+        (pl.col("problem") == "quadratic-10") & (pl.col("optimizer") == "Adam")
+    )
+    assert chosen["lr"][0] == rates[medians.argmin()]
+
+
+def test_everyone_starts_at_the_same_place(small):
+    starts = small.results.group_by("problem", "seed").agg(
+        spread=pl.col("initial_loss").max() / pl.col("initial_loss").min() - 1
+    )
+    assert starts["spread"].max() < 1e-6, "within the rounding of what adds the losses up"
+    fused = ds.compare("wine", ["sgd", "adam"], engine="fused", **QUICK).results
+    assert (
+        fused.group_by("seed").agg(pl.col("initial_loss").n_unique())["initial_loss"] == 1
+    ).all()
+    assert small.results["seed"].unique().sort().to_list() == list(range(3, 13))
+    per_problem = small.results.group_by("problem").agg(pl.col("initial_loss").n_unique())
+    assert (per_problem["initial_loss"] >= 10).all()
+
+
+def test_the_tables_agree_with_the_runs(small):
+    for row in small.table.to_dicts():
+        mine = small.results.filter(
+            (pl.col("problem") == row["problem"]) & (pl.col("optimizer") == row["optimizer"])
+        )
+        tuned, default = (mine.filter(pl.col("setting") == s) for s in ("tuned", "default"))
+        assert row["median"] == pytest.approx(tuned["final_loss"].median())
+        assert row["default_median"] == pytest.approx(default["final_loss"].median())
+        ordered = tuned["final_loss"].sort()
+        assert (row["low"], row["high"]) == (ordered[1], ordered[8]) and row["n"] == 10
+    equal = small.sensitivity.group_by("problem", "optimizer").agg(pl.len(), pl.col("n").sum())
+    assert (equal["len"] == 6).all() and (equal["n"] == 18).all()
+    assert {"share", "optimizer", "tau", "problems"} == set(small.profiles.columns)
+    assert small.expected_best.height == 9 * 6
+    shares = small.wins.filter(pl.col("problem").is_not_null())
+    both = shares.join(shares, left_on=["problem", "optimizer", "against"],
+                       right_on=["problem", "against", "optimizer"])  # fmt: skip
+    assert (both["wins"] == both["losses_right"]).all()
+    assert ((both["share"] + both["share_right"]) - 1).abs().max() < 1e-12
+
+
+def test_the_same_call_gives_the_same_digits(small):
+    again = ds.compare(
+        ["booth", "quadratic-10", "regression-30"], ["sgd", "momentum", "adam"], **QUICK
+    )
+    for name in ("results", "table", "targets", "profiles", "wins", "expected_best", "sensitivity",
+                 "failures"):  # fmt: skip
+        assert getattr(again, name).equals(getattr(small, name)), name
+    assert str(again) == str(small) and again.summary() == small.summary()
+
+
+def test_who_stands_beside_changes_nothing(small):
+    alone = ds.compare(["booth", "quadratic-10", "regression-30"], "adam", **QUICK)
+    assert alone.results.drop("steps_to_target", "gradient_evaluations").equals(
+        small.results.filter(pl.col("optimizer") == "Adam").drop(
+            "steps_to_target", "gradient_evaluations"
+        )
+    )
+
+
+def test_the_text_fits_80_columns(small):
+    text = str(small)
+    assert max(map(len, text.splitlines())) <= 80
+    for words in (
+        "booth",
+        "Rate curves",
+        "40 updates, batches of 32: regression-30",
+        "quartiles",
+        "n = 10",
+        "Summary",
+        "Conditions",
+        "no correction",
+    ):
+        assert words in text
+    with pytest.raises(AttributeError):
+        small.table = None
+
+
+def test_engines_agree():
+    asked = {**QUICK, "budget": 3, "seeds": 6}
+    kinds = {
+        engine: ds.compare("quadratic-10", ["sgd", "adam"], engine=engine, **asked)
+        for engine in ("looped", "stacked", "fused")
+    }
+    losses = {e: found.results["final_loss"].to_numpy() for e, found in kinds.items()}
+    assert losses["stacked"] == pytest.approx(losses["looped"], rel=1e-9)
+    assert losses["fused"] == pytest.approx(losses["looped"], rel=1e-9)
+    assert {e: found.results["engine"][0] for e, found in kinds.items()} == {e: e for e in kinds}
+
+
+# -- a broken optimizer, failures, warnings ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def broken():
+    problems = ["booth", "matyas", "quadratic-10", "powell-singular"]
+    return ds.compare(problems, [Plain, Broken], seeds=6, **{**QUICK, "budget": 4})
+
+
+def test_a_broken_optimizer_is_reported_as_it_is(broken):
+    bad = {"quadratic-10", "powell-singular"}
+    for row in broken.table.filter(pl.col("optimizer") == "Broken").to_dicts():
+        if row["problem"] in bad:
+            assert row["diverged"] == 6 and row["median"] == inf and row["place"] == 2
+            assert row["reached"] == 0 and row["steps_to_target"] is None
+            assert row["first_bad_step"] >= 1
+        else:
+            assert row["diverged"] == 0 and np.isfinite(row["median"])
+    lost = broken.results.filter((pl.col("optimizer") == "Broken") & pl.col("problem").is_in(bad))
+    assert lost.height == 2 * 2 * 6, "nothing is dropped"
+    assert (lost["status"] == "diverged").all() and lost["final_loss"].null_count() == lost.height
+    assert lost["first_bad_step"].null_count() == 0
+    won = broken.wins.filter((pl.col("optimizer") == "Plain") & pl.col("problem").is_in(bad))
+    assert (won["share"] == 1).all()
+    last = broken.profiles.filter((pl.col("optimizer") == "Broken") & (pl.col("share") == 0.99))
+    assert last["problems"].max() <= 0.5
+    kinds = broken.failures.filter(pl.col("optimizer") == "Broken")
+    assert sorted(kinds["kind"].unique()) == ["default", "trials", "tuned"]
+    summary = broken.summary()
+    assert "Broken (tuned) diverged in 12 of 24 runs, on 2 of 4 problems" in summary
+    assert "Plain (tuned) diverged" not in summary
+    assert "Broken: every trial diverged on a tuning seed on quadratic-10" in summary
+    assert "went through torch.optim itself" in summary
+    assert "∞" in str(broken) and "never" in str(broken)
+
+
+def test_a_broken_baseline_passes_the_targets_on():
+    found = ds.compare("quadratic-10", [Broken, Plain], seeds=6, **{**QUICK, "budget": 4})
+    assert found.targets["baseline"].unique().to_list() == ["Plain"]
+    assert any("Broken made no progress" in note for note in found.notes)
+    alone = ds.compare("quadratic-10", Broken, seeds=6, **{**QUICK, "budget": 2})
+    assert alone.targets["target"].null_count() == alone.targets.height
+    assert any("there is no target" in note for note in alone.notes)
+    assert (alone.profiles["problems"] == 0).all()
+
+
+def test_the_edge_of_a_space_is_a_warning():
+    low = ds.Space(optim.SGD, lr=ds.LogUniform(1e-6, 1e-5))
+    found = ds.compare("quadratic-10", low, **QUICK)
+    edge = max(trial["lr"] for trial in low.trials(6, 0))
+    assert found.table["lr"].to_list() == [edge]
+    assert any("edge" in note and f"lr = {edge:.4g}, the highest of 6" in note
+               for note in found.notes)  # fmt: skip
+    wide = ds.compare("quadratic-10", ds.Space(optim.SGD, lr=ds.log_range(1e-6, 1e6, 9)), budget=40,
+                      steps=40, progress=False)  # fmt: skip
+    assert not any("edge" in note for note in wide.notes)
+
+
+def test_a_lucky_choice_is_said():
+    """On a parabola the loss after one step grows with the start: choose near, report far."""
+    far = ds.problems.make("matyas", drawn=True)
+    losses = {seed: float(far.fresh(seed)().detach()) for seed in range(40)}
+    ordered = sorted(losses, key=losses.get)
+    one = ds.Space(optim.SGD, lr=[1e-9])
+    found = ds.compare({"m": far}, one, budget=1, steps=1, tuning_seeds=ordered[:3],
+                       seeds=ordered[3:13], progress=False)  # fmt: skip
+    assert any("on m the chosen setting's median is higher" in note for note in found.notes)
+    found = ds.compare({"m": far}, one, budget=1, steps=1, tuning_seeds=ordered[-3:],
+                       seeds=ordered[3:13], progress=False)  # fmt: skip
+    assert not any("lucky" in note for note in found.notes)
+
+
+def test_a_problem_without_randomness_is_one_run():
+    problem = ds.Problem.from_function(lambda x: (x**2).sum(), start=[1.0, 2.0])
+    found = ds.compare({"bowl": problem}, ["sgd", "adam"], **QUICK)
+    assert found.table["n"].to_list() == [1, 1] and found.table["place"].to_list() == [None, None]
+    assert any("bowl the seed changes nothing" in note for note in found.notes)
+    assert "no claim" in found.sentences[0] and "on 0 of 1 problem" in found.sentences[0]
+
+
+def test_few_seeds_are_said_and_nothing_is_claimed():
+    found = ds.compare("booth", ["sgd", "adam"], seeds=4, **QUICK)
+    assert any("n = 4 fresh seeds are few" in note for note in found.notes)
+    assert "there is no interval: no claim" in found.sentences[0]
+    assert found.table["coverage"].is_nan().all()
+
+
+def test_a_claim_is_made_where_intervals_are_apart():
+    slow = ds.Space(optim.SGD, lr=ds.LogUniform(1e-7, 1e-6), label="crawl")
+    found = ds.compare(["booth", "matyas"], [slow, "sgd"], **QUICK)
+    assert found.sentences[0].startswith("SGD's median is lower than crawl's on 2 of 2 problems")
+    same = ds.Space(optim.SGD, label="twin")
+    found = ds.compare(["booth", "matyas"], ["sgd", same], **QUICK)
+    assert (
+        "on 0 of 2 problems, higher on 0; on 2 the intervals overlap: no claim"
+        in found.sentences[0]
+    )
+    assert (found.wins["ties"] == found.wins["n"]).all()
+
+
+def test_epochs_validation_clipping_and_schedule():
+    torch.manual_seed(0)
+    X = torch.randn(60, 3)
+    problem = ds.Problem.from_model(
+        lambda: nn.Linear(3, 1), X, X.sum(1, keepdim=True), loss=nn.MSELoss()
+    )
+    halving = ds.Schedule(optim.lr_scheduler.StepLR, step_size=2)
+    asked = {"epochs": 4, "batch_size": 16, "validation": 0.25, "clip_norm": 1.0,
+             "schedule": halving, "progress": False}  # fmt: skip
+    found = ds.compare([problem], ["sgd", "adam"], budget=5, **asked)
+    assert found.table["problem"].to_list() == ["problem", "problem"]
+    assert any("validation loss is compared" in note for note in found.notes)
+    assert any("longer than 1; schedule: Schedule(StepLR" in line for line in found.conditions)
+    row = found.results.filter(pl.col("optimizer") == "Adam").row(0, named=True)
+    run = ds.descend(problem, "Adam", lr=row["lr"], seed=row["seed"], **asked)
+    final = run.table["final_validation_loss"][0]
+    assert row["final_loss"] == pytest.approx(final, rel=1e-5)
+    assert found.targets["every"][0] == 1
+
+
+def test_global_state_and_model_are_left_alone():
+    net = nn.Linear(2, 1)
+    before = {n: p.clone() for n, p in net.state_dict().items()}
+    X = torch.ones(8, 2)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    problem = ds.Problem.from_model(net, X, X[:, :1], loss=nn.MSELoss())
+    ds.compare(problem, "sgd", seeds=6, **QUICK)
+    assert all(torch.equal(before[n], p) for n, p in net.state_dict().items())
+    assert torch.equal(states[0], torch.get_rng_state())
+    assert (states[1] == np.random.get_state()[1]).all()
+
+
+def test_a_loader_dropout_and_no_default():
+    """What runs through torch.optim itself, in the user's own way: works, and is said."""
+
+    class Needs(Plain):
+        def __init__(self, params, lr):
+            super().__init__(params, lr)
+
+    torch.manual_seed(0)
+    X = torch.randn(24, 3)
+    rows = torch.utils.data.TensorDataset(X, X.sum(1, keepdim=True))
+    loader = torch.utils.data.DataLoader(rows, batch_size=8, shuffle=True)
+    drop = ds.Problem.from_model(
+        lambda: nn.Sequential(nn.Dropout(0.1), nn.Linear(3, 1)), loader, loss=nn.MSELoss()
+    )
+    found = ds.compare({"drop": drop}, [Needs, "sgd"], epochs=2, budget=3, seeds=6, progress=False)
+    assert found.results.filter(pl.col("optimizer") == "Needs")["setting"].unique().to_list() == [
+        "tuned"
+    ]
+    assert any("Needs has no default setting" in note for note in found.notes)
+    assert any("Needs went through torch.optim itself" in note for note in found.notes)
+    again = ds.compare({"drop": drop}, [Needs, "sgd"], epochs=2, budget=3, seeds=6, progress=False)
+    assert again.results.equals(found.results)
+
+
+def test_an_interruption_ends_it(monkeypatch):
+    def interrupted(*arguments, **options):
+        return replace(ds.descend(*arguments, **options), interrupted=3)
+
+    monkeypatch.setattr("downslope.comparing.runs.descend", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ds.compare("booth", "sgd", **QUICK)
+
+
+def test_rate_curves_by_hand():
+    frame = pl.DataFrame(
+        {"problem": "p", "optimizer": "o", "lr": [3.0, 1.0, 2.0, 4.0, 5.0],
+         "median": [1001.0, 1.001, 1.0, 2.0, inf], "diverged": [0, 0, 0, 1, 3]}
+    )  # fmt: skip
+    assert rate_curves(frame) == [("p", [("o", "▁▁█××")])]
+    frame = frame.with_columns(median=pl.Series([1001.0, 2.0, 1.0, 2.0, inf]))
+    assert rate_curves(frame) == [("p", [("o", "▅▁█××")])]
+    many = pl.DataFrame({"problem": "p", "optimizer": "o", "lr": np.arange(1.0, 201),
+                         "median": np.arange(1.0, 201), "diverged": 0})  # fmt: skip
+    line = rate_curves(many)[0][1][0][1]
+    assert len(line) == 60 and line[0] == "▁" and line[-1] == "█" and sorted(line) == list(line)
+
+
+# -- wrong use -----------------------------------------------------------------------------------
+
+BOWL = ds.Problem.from_function(lambda x: x**2, start=1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"problems": "rosenbrok"}, "did you mean 'rosenbrock'"),
+        ({"problems": []}, "problems is empty"),
+        ({"problems": 3}, "problems are downslope.Problem"),
+        ({"problems": ["booth", "booth"]}, "two problems are called 'booth'"),
+        ({"problems": BOWL}, "give epochs= or steps="),
+        ({"epochs": 3, "steps": 3}, "one of them"),
+        ({"steps": 0}, "steps must be a whole number of at least 1, got 0"),
+        ({"optimizers": []}, "optimizers is an empty list"),
+        ({"optimizers": "momentun"}, "did you mean 'momentum'"),
+        ({"optimizers": ["sgd", "SGD"]}, "two optimizers are called 'SGD'"),
+        ({"optimizers": optim.LBFGS}, "as often as it likes"),
+        ({"optimizers": ["sgd"], "baseline": "sdg"}, "did you mean 'SGD'"),
+        ({"budget": 0}, "budget must be a whole number of at least 1"),
+        ({"seeds": 0}, "seeds must be a whole number"),
+        ({"seeds": [1, 1]}, "different seeds"),
+        ({"seeds": [2, 7]}, "share 2"),
+        ({"validation": 0.2}, "none of the problems has data"),
+        ({"target": 1.5}, "target must be a share"),
+        ({"engine": "fast"}, "engine must be one of"),
+    ],
+)  # fmt: skip
+def test_wrong_use(arguments, said):
+    with pytest.raises(ds.InputError, match=said):
+        ds.compare(**{"problems": "booth", "progress": False, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ds.Space(optim.SGD, lr=0.1), "nothing to search"),
+        (lambda: ds.Space(optim.SGD, momentun=0.9), "did you mean 'momentum'"),
+        (lambda: ds.Space(optim.SGD, maximize=True), "turn the sign of the loss"),
+        (lambda: ds.Space(optim.SGD, batch_size=3), "give it to compare"),
+        (lambda: ds.Space(optim.SGD, lr={"0.*": [1, 2]}), "by parameter-name pattern"),
+        (lambda: ds.LogUniform(0, 1), "above 0"),
+        (lambda: ds.Uniform(2, 1), "the lower one first"),
+    ],
+)  # fmt: skip
+def test_wrong_spaces(make, said):
+    with pytest.raises(ds.InputError, match=said):
+        make()
+
+
+def test_spaces_cannot_be_changed():
+    space = spaces_of(["nesterov"])[0]
+    assert space.fixed == {"momentum": 0.9, "nesterov": True}
+    with pytest.raises(AttributeError):
+        space.label = "other"
+    with pytest.raises(TypeError):
+        space.fixed["momentum"] = 0.5
