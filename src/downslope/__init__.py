@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from downslope.search_spaces import Space
     from downslope.study import load
     from downslope.tuning import Tuning, tune
+    from downslope.watching import StoppedWarning, Watch, watch
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,9 @@ _WHERE = {
     "Runs": "runs",
     "Run": "runs",
     "load": "study",
+    "watch": "watching",
+    "Watch": "watching",
+    "StoppedWarning": "watching",
     "compare": "comparison",
     "Comparison": "comparison",
     "Space": "search_spaces",
@@ -44,8 +48,9 @@ _WHERE = {
 }
 
 __all__ = ["Comparison", "DownslopeError", "Finding", "Grid", "InputError", "InterruptedWarning",
-           "Problem", "Range", "Run", "Runs", "Schedule", "Space", "Tuning", "compare",
-           "descend", "explain", "load", "log_range", "problems", "tune"]  # fmt: skip
+           "Problem", "Range", "Run", "Runs", "Schedule", "Space", "StoppedWarning", "Tuning",
+           "Watch", "compare", "descend", "explain", "load", "log_range", "problems", "tune",
+           "watch"]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

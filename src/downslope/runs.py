@@ -356,6 +356,9 @@ class Run:
 
     def _plan(self, what: str) -> Plan:
         if self.runs.plan is None:
+            if self.runs.settings["engine"][self.place] == "watched":
+                loop = "this run was watched in a training loop that is not Downslope's own"
+                raise DownslopeError(f"{loop}: for {what}, its data and code would be needed")
             raise DownslopeError(
                 f"these runs were loaded without their problem: for {what}, "
                 "load them with downslope.load(folder, problem=...)"

@@ -114,7 +114,7 @@ class Study:
         plan = self.plan
         return {
             "format": FORMAT,
-            "versions": _versions(),
+            "versions": versions(),
             "runs": plan.runs,
             "shapes": {
                 "parameters": {n: list(s) for n, s in plan.problem.shapes.items()},
@@ -171,6 +171,11 @@ def load(folder: str | Path, problem: Problem | None = None) -> Runs:
     """
     path = Path(folder)
     description = read_description(path)
+    if problem is not None and "watched" in description:
+        raise StudyError(
+            f"study {str(folder)!r} was watched in a training loop that is not Downslope's own: it "
+            "has no problem; load it without"
+        )
     frames = {place: read_shard(shard) for place, shard in shards(path).items()}
     if not frames:
         raise StudyError(f"study {str(folder)!r} holds no finished runs yet")
@@ -235,10 +240,11 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def _same_versions(found: Mapping[str, str]) -> bool:
     """Whether torch and Python are those that wrote a study."""
-    return all(found[name] == _versions()[name] for name in ("torch", "python"))
+    return all(found[name] == versions()[name] for name in ("torch", "python"))
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """What a study was written with."""
     return {
         "downslope": __version__,
         "torch": str(torch.__version__),

@@ -11,9 +11,11 @@ from types import MappingProxyType
 from typing import Any
 
 from downslope.errors import InputError, listed, nearest
-from downslope.explain import english
+from downslope.explain import english, english_loops
 
-LANGUAGES: Mapping[str, Mapping[str, str]] = MappingProxyType({"en": english.SENTENCES})
+LANGUAGES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {"en": {**english.SENTENCES, **english_loops.SENTENCES}}
+)
 
 
 def say(key: str, language: str = "en", **slots: Any) -> str:
