@@ -101,7 +101,7 @@ def test_line(line, settings, verdict, cause, numbers):
     finding = ds.explain(runs[0])
     assert (finding.verdict, finding.cause) == (verdict, cause), finding.sentence
     for name, value in numbers.items():
-        assert finding.evidence[name].value == pytest.approx(value, rel=5e-3)
+        assert finding.evidence[name].value == pytest.approx(value, rel=1e-2)
     if finding.advice is not None:
         assert finding.try_it().held
 
@@ -110,9 +110,14 @@ def test_line_in_words(line):
     runs = ds.descend(line, optim.SGD, lr=0.1, batch_size=1, order="cyclic", epochs=20,
                       progress=False)  # fmt: skip
     sentence = runs.explain()[0].sentence
-    for words in ("Diverged at step 10.", "Sample 0 (x = \N{MINUS SIGN}5) alone bends the loss by 52",
-                  "certain to be safe below 0.03846", "Full batches are stable up to 0.12",
-                  "the rate was 0.1", "Try lr = 0.01923."):  # fmt: skip
+    for words in (
+        "Diverged at step 10.",
+        "Sample 0 (x = \N{MINUS SIGN}5) alone bends the loss by 52",
+        "certain to be safe below 0.03846",
+        "Full batches are stable up to 0.12",
+        "the rate was 0.1",
+        "Try lr = 0.01923.",
+    ):
         assert words in sentence
 
 
@@ -258,8 +263,8 @@ def test_command_line(tmp_path, monkeypatch):
     rows = "\n".join(f"{i / 10},{3 * i / 10 + (i % 3) / 10}" for i in range(60))
     (tmp_path / "t.csv").write_text("a,b\n" + rows + "\n")
     runner = CliRunner()
-    fit = runner.invoke(app, ["fit", "t.csv", "--target", "b", "--lr", "0.01,0.1,10", "--optimizer",
-                              "sgd", "--seeds", "1", "--epochs", "15", "--out", "study"])  # fmt: skip
+    words = "fit t.csv --target b --lr 0.01,0.1,10 --optimizer sgd --seeds 1 --epochs 15"
+    fit = runner.invoke(app, [*words.split(), "--out", "study"])
     assert fit.exit_code == 0, fit.output
     assert "the best run" in fit.output and "an instructive failure" in fit.output
     assert "Diverged at step" in " ".join(fit.output.split())

@@ -11,6 +11,7 @@ import torch
 from downslope.data import Rows, as_tensor
 from downslope.errors import InputError, ProblemError
 from downslope.problem import Problem
+from downslope.randomness import borrowed
 
 EVALUATED_ROWS = 8192
 """Rows evaluated at once where the loss of all rows can be put together from blocks."""
@@ -20,7 +21,8 @@ def in_double_precision(problem: Problem) -> Problem:
     """The problem in float64, unless its own code insists on another dtype."""
     exact = problem.to(dtype=torch.float64)
     try:
-        exact.forward(exact.fresh(0), 2)
+        with borrowed(problem.device):
+            exact.forward(exact.fresh(0), 2)
     except RuntimeError:  # dtypes that do not go together
         return problem
     return exact

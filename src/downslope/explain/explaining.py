@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from downslope.explain.findings import Evidence, Finding
-from downslope.explain.judge import judge
+from downslope.explain.judge import judge, judge_random
 from downslope.explain.judgement import Judgement
 from downslope.explain.known import Known
 from downslope.explain.looking import facts_of
@@ -23,6 +23,8 @@ def explain_runs(runs: Runs) -> list[Finding]:
     if plan is None or plan.unknown:
         return [_finding(run, judge_curve(run)) for run in runs]
     known = Known(plan)
+    if known.random_losses is not None:
+        return [_finding(run, judge_random(run, known.random_losses)) for run in runs]
     found = facts_of(runs, plan, known.curvature)
     return [
         _finding(run, judge(facts, known), known) for run, facts in zip(runs, found, strict=True)

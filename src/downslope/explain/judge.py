@@ -21,6 +21,7 @@ from downslope.explain.judge_speed import is_separable, is_slow
 from downslope.explain.judge_swings import is_clipped, is_leaving, is_on_edge, jumped, swings
 from downslope.explain.judgement import Judgement
 from downslope.explain.known import Known
+from downslope.runs import Run
 
 _QUESTIONS = (
     stands_still,
@@ -38,8 +39,6 @@ _QUESTIONS = (
 
 def judge(facts: Facts, known: Known) -> Judgement:
     """The judgement of one run."""
-    if known.random_losses is not None:
-        return _random(facts, known.random_losses)
     if facts.diverged or is_leaving(facts, known):
         return judge_divergence(facts, known)
     if facts.steps_done == 0:
@@ -59,15 +58,14 @@ def judge(facts: Facts, known: Known) -> Judgement:
     return Judgement("unknown", "unknown", "unknown", (("unknown", slots),), evidence)
 
 
-def _random(facts: Facts, losses: tuple[float, float]) -> Judgement:
+def judge_random(run: Run, losses: tuple[float, float]) -> Judgement:
     """A loss that differs from call to call: nothing that goes by the loss can be said."""
     evidence = {
         "loss at the start": Evidence(losses[0], "asked once"),
         "loss at the same place": Evidence(losses[1], "asked again"),
     }
-    slots = {"first": losses[0], "second": losses[1]}
-    if facts.diverged:
-        opening = ("diverged", {"step": facts.first_bad_step})
-        said = (opening, ("cause.random-loss", slots))
-        return Judgement("diverged", "unknown", "unknown", said, evidence)
-    return Judgement("unknown", "random-loss", "certain", (("cause.random-loss", slots),), evidence)
+    because = ("cause.random-loss", {"first": losses[0], "second": losses[1]})
+    if run.status == "diverged":
+        opening = ("diverged", {"step": int(run.row["first_bad_step"])})
+        return Judgement("diverged", "unknown", "unknown", (opening, because), evidence)
+    return Judgement("unknown", "random-loss", "certain", (because,), evidence)

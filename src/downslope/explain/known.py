@@ -38,8 +38,12 @@ class Known:
     def __init__(self, plan: Plan) -> None:
         self.plan, problem = plan, plan.problem
         self.problem = problem
-        self.curvature = Curvature(problem)
         self._hessians: Array | None = None
+
+    @cached_property
+    def curvature(self) -> Curvature:
+        """Its loss as a function of rows of numbers."""
+        return Curvature(self.problem)
 
     @cached_property
     def random_losses(self) -> tuple[float, float] | None:
