@@ -86,7 +86,7 @@ def fit(
     split_seed: Annotated[int, typer.Option(help="Fixes which rows are kept apart.")] = 0,
     validation: Annotated[float, typer.Option(help="Share of rows that chooses the run.")] = 0.2,
     test: Annotated[float, typer.Option(help="Share of rows touched once, at the end.")] = 0.2,
-    engine: Annotated[str, typer.Option(help="auto, looped or stacked.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, fused, stacked or looped.")] = "auto",
     out: Annotated[
         str | None, typer.Option(help="Folder for study, model and figure. [TABLE-study]")
     ] = None,

@@ -39,6 +39,7 @@ class Known:
         self.plan, problem = plan, plan.problem
         self.problem = problem
         self._hessians: Array | None = None
+        self._places: dict[tuple[int, bytes], Places] = {}
 
     @cached_property
     def curvature(self) -> Curvature:
@@ -90,18 +91,25 @@ class Known:
         return column_scales(self.problem)
 
     def standardised(self, flat: Tensor) -> Places | None:
-        """What would be measured at this place if the columns were standardised, (1, 1)."""
-        other = self._standardised
-        return None if other is None else measure(other, flat[None, None].to(other.dtype))
+        """Curvatures at this place if the columns were standardised, (1, 1)."""
+        return None if self._standardised is None else self._curvatures(self._standardised, flat)
+
+    def at(self, flat: Tensor) -> Places:
+        """Curvatures at a place, (1, 1)."""
+        return self._curvatures(self.curvature, flat)
+
+    def _curvatures(self, curvature: Curvature, flat: Tensor) -> Places:
+        """Measured once for all runs that ask for the same place."""
+        key = (id(curvature), flat.numpy().tobytes())
+        if key not in self._places:
+            place = flat[None, None].to(curvature.dtype)
+            self._places[key] = measure(curvature, place, falls=False)
+        return self._places[key]
 
     @cached_property
     def _standardised(self) -> Curvature | None:
         problem = standardised(self.problem)
         return None if problem is None else Curvature(problem)
-
-    def at(self, flat: Tensor) -> Places:
-        """What is measured at a place, (1, 1)."""
-        return measure(self.curvature, flat[None, None])
 
     def sample_hessians(self, flat: Tensor) -> Array | None:
         """Single samples' Hessians at a place; None where they would be too many or too large."""
