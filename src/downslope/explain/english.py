@@ -9,9 +9,13 @@ _VERDICTS = {
     "converged": "Converged.",
     "converging": "Still falling when it ended, after {done} updates.",
     "creeping": "Creeps: it goes the right way, and far too slowly.",
+    "creeping.for-ever": "Falls more and more slowly, without end.",
     "ringing": "Rings: it overshoots from side to side, and the swings die down slowly.",
     "cycling": "Cycles: it swings round without getting closer.",
     "noise-floor": "Hovers above the minimum, by {excess} on average; it no longer falls.",
+    "noise-floor.open": (
+        "Hovers: over the last half of the records the loss no longer fell, and swung by {swing}."
+    ),
     "edge-of-stability": (
         "At the edge of stability: {rises} of the late updates raised the loss, and it still fell "
         "on the whole."
@@ -126,6 +130,19 @@ _CAUSES = {
     ),
     "also.rate": "The rate was {lr}; up to {threshold} would be stable.",
     "also.gain": "In this fixed order an error grows up to {gain}-fold within an epoch.",
+    "cause.mostly-noise": (
+        "Of what steps of {samples} see, {share} is noise (of squared gradients, in the last "
+        "half); at a rate of {lr} that keeps it there."
+    ),
+    "cause.open-end": (
+        "Over the last half the loss fell by {fell}; how far it would go on falling cannot be told "
+        "from where it ended."
+    ),
+    "cause.large-column": (
+        "The numbers of {column} are large (root mean square {size}): a small step changes every "
+        "prediction by much. With standardised columns rates would be stable up to {limit}; the "
+        "rate was {lr}."
+    ),
     "also.expected-floor": "Theory expects an excess of {expected}.",
     "cause.clipping-cycle": (
         "Clipping to {clip} keeps it in bounds: {share} of the late gradients were clipped, and "

@@ -166,6 +166,17 @@ class Facts:
         at = self.places[place].largest
         return float(stability.threshold(at, **self.settings.heavy)) if at > 0 else np.inf
 
+    @property
+    def bearable(self) -> float:
+        """The rate that every measured place can bear: the lowest of their thresholds."""
+        return min(self.threshold(name) for name in self.places)
+
+    def bends_down(self, place: str) -> bool:
+        """Whether the loss bends downward there in some direction, so that a quadratic says
+        nothing of a minimum."""
+        at = self.places[place]
+        return at.least < -1e-3 * abs(at.largest)
+
     def ratio(self, place: str) -> float:
         """The run's rate against the threshold at a place; NaN where there is no telling."""
         if self.settings.lr is None or self.settings.kind != "sgd":

@@ -13,7 +13,7 @@ import numpy as np
 
 from downslope.explain import rows, stability
 from downslope.explain.facts import Facts
-from downslope.explain.findings import Advice, Confidence, Evidence
+from downslope.explain.findings import Advice, Confidence, Evidence, Verdict
 from downslope.explain.judge_ends import samples_at, samples_in_words
 from downslope.explain.judgement import Judgement, Said, advised
 from downslope.explain.known import Known
@@ -31,7 +31,7 @@ GAIN = 100.0
 def judge_divergence(facts: Facts, known: Known) -> Judgement:
     """The judgement of a run that diverged, or is on its way there."""
     opening = _opening(facts)
-    for question in (_not_finite, _explodes, _above_threshold, _batches, _beyond):
+    for question in (_not_finite, _explodes, _above_threshold, _batches, _beyond, large_column):
         found = question(facts, known, opening)
         if found is not None:
             return found
@@ -256,6 +256,31 @@ def _beyond(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
                     advised("lr", "stable", {"lr": settings.lr / 4}),
                 )
     return None
+
+
+def large_column(
+    facts: Facts, known: Known, opening: Opening, verdict: Verdict = "diverged"
+) -> Judgement | None:
+    """A column so large that the loss is level where it was measured, and steep between: with
+    standardised columns the rate would do."""
+    lr, scales = facts.settings.lr, known.scales
+    if lr is None or facts.settings.kind != "sgd" or scales is None:
+        return None
+    size = float(scales.max())
+    other = known.standardised(facts.flat("start")) if size > LARGE_COLUMN else None
+    bent = np.nan if other is None else float(other.largest[0, 0])
+    limit = float(stability.threshold(bent, **facts.settings.heavy)) if bent > 0 else np.nan
+    if not lr < limit:
+        return None
+    name = rows.column_name(known.problem, int(scales.argmax()))
+    evidence = {
+        "column's root mean square": Evidence(size, f"in {name}"),
+        "threshold if standardised": Evidence(limit, facts.places["start"].where),
+    }
+    slots = {"column": name, "size": size, "lr": lr, "limit": limit}
+    said: Said = (opening, ("cause.large-column", slots))
+    advice = advised("standardise", "lower", {"standardise": True})
+    return Judgement(verdict, "exploding-start", "likely", said, evidence, advice)
 
 
 def _unexplained(facts: Facts, opening: Opening) -> Judgement:

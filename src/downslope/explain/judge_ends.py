@@ -15,6 +15,7 @@ from downslope.explain.findings import Confidence, Evidence
 from downslope.explain.judgement import Judgement, Said, advised
 from downslope.explain.known import Known
 from downslope.explain.samples import Samples, samples_of
+from downslope.explain.separation import least_possible
 
 DONE = 1e-4
 """Share of the whole fall that may be left where a run counts as converged."""
@@ -129,7 +130,7 @@ def lies_flat(facts: Facts, known: Known) -> Judgement | None:
 def is_down(facts: Facts, known: Known) -> Judgement | None:
     """At a minimum: nothing worth having is left."""
     left, whole, end = fall_left(facts), whole_fall(facts), facts.places["end"]
-    if not np.isfinite(left) or not whole > 0 or end.least < -1e-3 * abs(end.largest):
+    if not np.isfinite(left) or not whole > 0 or facts.bends_down("end"):
         return None
     floor = abs(end.loss - left)
     small = left <= worth(facts)
@@ -157,12 +158,16 @@ def lies_on_floor(facts: Facts, known: Known) -> Judgement | None:
     settings, end = facts.settings, facts.places["end"]
     if settings.full or len(facts.loss) < 8 or known.problem.train is None:
         return None
-    lowest = min(p.loss - p.fall for p in facts.places.values() if np.isfinite(p.loss - p.fall))
+    if known.separated(facts.flat("end")) is not False:
+        return None  # noise vanishes where every row is fitted
     half = facts.loss[len(facts.loss) // 2 :]
-    excess = float(np.mean(half) - lowest)
     at = np.linspace(0.0, 1.0, len(half))
     slope, height = np.polyfit(at, half, 1)
     swing = float(np.std(half - (slope * at + height)))
+    lowest = lowest_in_sight(facts, known)
+    if not np.isfinite(lowest):
+        return _hovers(facts, swing, float(slope))
+    excess = float(np.mean(half) - lowest)
     if excess <= 0 or abs(slope) > max(2 * swing, 0.05 * excess):
         return None
     if excess <= FLOOR * abs(lowest) or excess <= NOTHING * abs(float(facts.loss[0]) - lowest):
@@ -193,6 +198,37 @@ def lies_on_floor(facts: Facts, known: Known) -> Judgement | None:
         return Judgement("noise-floor", "gradient-noise", sure, tuple(said), evidence)
     advice = advised("go-on-lower", "lower", {"lr": settings.lr / 4, "start_end": True})
     return Judgement("noise-floor", "gradient-noise", sure, tuple(said), evidence, advice)
+
+
+def lowest_in_sight(facts: Facts, known: Known) -> float:
+    """The lowest minimum that a place of the run looks at; NaN if none does."""
+    bound = least_possible(known.problem.template.loss)
+    seen = [
+        max(place.loss - place.fall, bound)
+        for name, place in facts.places.items()
+        if not facts.bends_down(name) and np.isfinite(place.loss - place.fall)
+    ]
+    return min(seen, default=np.nan)
+
+
+def _hovers(facts: Facts, swing: float, slope: float) -> Judgement | None:
+    """No minimum in sight, but the loss no longer falls and steps are mostly noise."""
+    settings, end = facts.settings, facts.places["end"]
+    tail = facts.norms[len(facts.norms) // 2 :]
+    if abs(slope) > 2 * swing or not len(tail) or settings.lr is None:
+        return None
+    share = float(1 - end.gradient**2 / np.mean(tail**2))
+    if share < 0.75:
+        return None
+    evidence = {
+        "swing of the loss": Evidence(swing, "over the last half of the records"),
+        "share of noise in squared gradients": Evidence(share, "in the last half"),
+    }
+    slots = {"swing": swing, "share": f"{share:.0%}", "lr": settings.lr,
+             "samples": samples_in_words(settings.batch_size)}  # fmt: skip
+    said: Said = (("noise-floor.open", slots), ("cause.mostly-noise", slots))
+    advice = advised("go-on-lower", "lower", {"lr": settings.lr / 4, "start_end": True})
+    return Judgement("noise-floor", "gradient-noise", "likely", said, evidence, advice)
 
 
 def samples_in_words(batch_size: int | None) -> str:

@@ -20,6 +20,9 @@ from downslope.explain.known import Known
 SLOW = 10.0
 """A run creeps if it would need more than this times the updates it made."""
 
+FITTED = 1e-3
+"""Share of the first loss below which a classifier that is right on every row has done its work."""
+
 ILL = 100.0
 """Ratio of curvatures from which on that ratio is what makes a run slow."""
 
@@ -34,10 +37,16 @@ def is_separable(facts: Facts, known: Known) -> Judgement | None:
         "loss": Evidence(float(facts.loss[-1]), facts.places["end"].where),
         "gradient": Evidence(facts.places["end"].gradient, facts.places["end"].where),
     }
-    said: Said = (("creeping", {}), ("cause.separable-data", {"loss": float(facts.loss[-1])}))
+    settings, last = facts.settings, float(facts.loss[-1])
+    because = ("cause.separable-data", {"loss": last})
+    if last <= FITTED * float(facts.loss[0]):
+        said: Said = (("converged", {}), because)
+        return Judgement("converged", "separable-data", sure, said, evidence)
     advice = None
-    if facts.settings.lr is not None:
-        advice = advised("lr-times", "lower", {"lr": 4 * facts.settings.lr})
+    bears = settings.full and separated is True  # any rate converges on separable data
+    if settings.lr is not None and (bears or 8 * settings.lr < facts.bearable):
+        advice = advised("lr-times", "lower", {"lr": 4 * settings.lr})
+    said = (("creeping.for-ever", {}), because)
     return Judgement("creeping", "separable-data", sure, said, evidence, advice)
 
 
@@ -68,8 +77,8 @@ def is_slow(facts: Facts, known: Known) -> Judgement | None:
     if last > first or facts.steps_done < 1:
         return None
     needed = needed_updates(facts)
-    if np.isnan(needed):
-        return None
+    if facts.bends_down("end") or np.isnan(needed) or needed < 1:
+        return _open_end(facts, known)
     settings, end = facts.settings, facts.places["end"]
     creeps = needed > SLOW * facts.steps_done
     ratio = facts.ratio("end")
@@ -81,7 +90,7 @@ def is_slow(facts: Facts, known: Known) -> Judgement | None:
         "least curvature": Evidence(end.least, end.where),
     }
     slots: dict[str, Any] = {"needed": _rounded(needed), "done": facts.steps_done,
-                             "lr": settings.lr, "threshold": facts.threshold("end"),
+                             "lr": settings.lr, "threshold": facts.bearable,
                              "span": span, "left": fall_left(facts)}  # fmt: skip
     if settings.kind != "sgd" or settings.lr is None:
         return _slow_otherwise(facts, creeps, slots, evidence)
@@ -108,10 +117,34 @@ def is_slow(facts: Facts, known: Known) -> Judgement | None:
     return _ill_conditioned(facts, known, slots, evidence, span)
 
 
+def _open_end(facts: Facts, known: Known) -> Judgement | None:
+    """Still falling, and no telling how far: there is no minimum in sight."""
+    settings, end = facts.settings, facts.places["end"]
+    half = float(facts.loss[len(facts.loss) // 2] - facts.loss[-1])
+    if half <= 1e-3 * float(facts.loss[0] - facts.loss[-1]):
+        return None
+    slots: dict[str, Any] = {"done": facts.steps_done, "lr": settings.lr, "fell": half,
+                             "threshold": facts.bearable}  # fmt: skip
+    evidence = {
+        "fall of the loss": Evidence(half, "in the last half"),
+        "least curvature": Evidence(end.least, end.where),
+        "largest curvature": Evidence(end.largest, end.where),
+    }
+    said: Said = (("converging", slots), ("cause.open-end", slots))
+    better = _better_rate(facts, known) if settings.kind == "sgd" else 0.0
+    if settings.lr is not None and better > 4 * settings.lr:
+        said = (*said, ("also.rate", slots))
+        advice = advised("lr", "lower", {"lr": better})
+    else:
+        advice = advised("steps", "lower", {"steps": 2 * facts.steps_done})
+    return Judgement("converging", "budget-too-short", "likely", said, evidence, advice)
+
+
 def _better_rate(facts: Facts, known: Known) -> float:
-    """Half the threshold; in batches, half of what is safe in every order."""
+    """Half of what every measured place can bear; in batches, half of what is safe in every
+    order."""
     settings = facts.settings
-    better = facts.threshold("end") / 2
+    better = facts.bearable / 2
     if settings.full:
         return better
     hessians = known.sample_hessians(facts.flat("end"))

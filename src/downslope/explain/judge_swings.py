@@ -13,6 +13,7 @@ import numpy as np
 from downslope.explain import stability
 from downslope.explain.facts import Facts
 from downslope.explain.findings import Confidence, Evidence
+from downslope.explain.judge_divergence import large_column
 from downslope.explain.judge_ends import fall_left, whole_fall
 from downslope.explain.judgement import Judgement, Said, advised
 from downslope.explain.known import Known
@@ -165,7 +166,10 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
             "likely" if known_kind else "unknown", said, evidence, advice,
         )  # fmt: skip
     if abs(end.largest) * max(facts.moved, 1e-12) < 1e-6 * end.gradient:
-        said = ((verdict, {}), ("cause.kink", {"gradient": end.gradient, "lr": lr}))
+        found = large_column(facts, known, ("cycling", {}), "cycling")
+        if found is not None:
+            return found
+        said = (("cycling", {}), ("cause.kink", {"gradient": end.gradient, "lr": lr}))
         return Judgement(
             "cycling", "kink", "likely", said, evidence, advised("lr", "lower", {"lr": lr / 10})
         )
@@ -189,7 +193,7 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
 
 def _good_rate(facts: Facts) -> float:
     """Half the threshold: 1 / λ without momentum. Between the best rate and a safe one."""
-    return facts.threshold("end") / 2
+    return facts.bearable / 2
 
 
 def _waves(facts: Facts) -> int:

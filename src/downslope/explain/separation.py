@@ -20,6 +20,22 @@ def has_margins(loss: Any) -> bool:
     return isinstance(loss, modules) or loss in _BINARY or loss in _CLASSES
 
 
+_NOT_NEGATIVE = (
+    nn.MSELoss,
+    nn.L1Loss,
+    nn.HuberLoss,
+    nn.SmoothL1Loss,
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+    nn.CrossEntropyLoss,
+)
+
+
+def least_possible(loss: Any) -> float:
+    """The lowest value that a loss can take, where that is known; else minus infinity."""
+    return 0.0 if isinstance(loss, _NOT_NEGATIVE) else -float("inf")
+
+
 def margins(loss: Any, made: Tensor, target: Tensor) -> Tensor | None:
     """How far each row's prediction lies on its right side, (rows,); None where targets are no
     classes.
