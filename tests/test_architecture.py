@@ -127,6 +127,7 @@ ORDER = [
     "explain.judge_swings",
     "explain.judge_speed",
     "explain.judge",
+    "explain.judge_curve",
     "explain.trials",
     "explain.explaining",
     "explain",

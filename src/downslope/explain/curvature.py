@@ -29,6 +29,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, grad_and_value, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from downslope.data import Rows, tensors
 from downslope.engines.layout import Layout
@@ -74,6 +75,7 @@ class Curvature:
         self.dtype = self.problem.dtype
         self._known: dict[Any, Callable[..., Any]] = {}
         self._calls: Counter[Any] = Counter()
+        self._alone = False
 
     # -- places --------------------------------------------------------------------------------
 
@@ -226,13 +228,30 @@ class Curvature:
 
         total: list[Tensor] = []
         for data, weight in self._blocks():
-            many = vmap(of_run, in_dims=(*[0] * count, *[None] * len(data)))
-            made = self._traced(kind, many, [*moving, *rest, *data])
+            made = self._many(kind, of_run, [*moving, *rest], data)
             parts = [weight * part for part in made]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
         return tuple(
             torch.where(good.reshape(-1, *[1] * (t.ndim - 1)), t, torch.nan) for t in total
         )
+
+    def _many(
+        self, kind: str, of_run: Callable[..., Any], each: list[Tensor], data: Sequence[Tensor]
+    ) -> Any:
+        """All runs side by side; one after another where the model's code cannot be batched."""
+        if not self._alone:
+            many = vmap(of_run, in_dims=(*[0] * len(each), *[None] * len(data)))
+            try:
+                with sdpa_kernel(SDPBackend.MATH):  # torch's others cannot be bent twice
+                    return self._traced(kind, many, [*each, *data])
+            except RuntimeError as error:
+                said = str(error)
+                if "vmap" not in said and "data-dependent" not in said:
+                    raise
+                self._alone = True
+        with sdpa_kernel(SDPBackend.MATH):
+            found = [of_run(*(t[run] for t in each), *data) for run in range(len(each[0]))]
+        return tuple(map(torch.stack, zip(*found, strict=True)))
 
     def _traced(self, kind: str, many: Callable[..., Any], given: list[Tensor]) -> Any:
         """The same, from a trace where it is asked for often and there can be one."""

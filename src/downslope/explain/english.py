@@ -9,6 +9,7 @@ _VERDICTS = {
     "converged": "Converged.",
     "converging": "Still falling when it ended, after {done} updates.",
     "creeping": "Creeps: it goes the right way, and far too slowly.",
+    "converging.held": "Still falling when it ended, after {done} updates, but held back.",
     "creeping.for-ever": "Falls more and more slowly, without end.",
     "ringing": "Rings: it overshoots from side to side, and the swings die down slowly.",
     "cycling": "Cycles: it swings round without getting closer.",
@@ -56,7 +57,7 @@ _CAUSES = {
     ),
     "cause.exploding-column": (
         "The numbers of {column} are large (root mean square {size}), which makes the loss steep: "
-        "at the start, rates are stable up to {threshold}; the rate was {lr}. With standardised "
+        "{where}, rates are stable up to {threshold}; the rate was {lr}. With standardised "
         "columns they would be up to {limit}."
     ),
     "cause.exploding-weights": (
@@ -106,6 +107,13 @@ _CAUSES = {
         "At a loss of {loss}; if the loss is the quadratic that it looks like there, it can still "
         "fall by {left}, {share} of the whole way."
     ),
+    "cause.local-minimum": (
+        "At a loss of {loss}, near a minimum, which may be a local one; if the loss is the "
+        "quadratic that it looks like there, it can still fall by {left}, {share} of the whole way."
+    ),
+    "cause.started-low": (
+        "It started where the gradient is {gradient}, and no lower loss was found around it."
+    ),
     "cause.started-at-minimum": "It started at a minimum: the gradient there is {gradient}.",
     "cause.dead-units": (
         "{count} of {of} units that cut off (ReLU and its like) answer 0 for every row, all of a "
@@ -129,6 +137,27 @@ _CAUSES = {
         "{lr} their noise keeps it there. The minimum lies near {lowest}."
     ),
     "also.rate": "The rate was {lr}; up to {threshold} would be stable.",
+    "also.rate-in-batches": (
+        "The rate was {lr}; full batches would be stable up to {threshold}, smaller ones less far."
+    ),
+    "also.rate-of-samples": (
+        "The rate was {lr}; steps of {samples} are certain to be safe below {safe}, full batches "
+        "are stable up to {threshold}."
+    ),
+    "also.stopped": (
+        "It was stopped because the validation loss (or else the training loss) no longer fell."
+    ),
+    "also.tolerance": "It was ended because the loss changed by less than the tolerance asked for.",
+    "also.validation": (
+        "The validation loss was lowest after step {step}, at {lowest}, and {last} at the end: "
+        "what is gained on the training rows is lost on others."
+    ),
+    "also.maximized": "What is maximised is told upside down here: as a loss that falls.",
+    "also.schedule": "Rates follow a schedule: it must be changed accordingly.",
+    "also.records-alone": (
+        "It was judged by its records, start and end alone: carrying it out again to look closely "
+        "would take some {seconds} s."
+    ),
     "also.gain": "In this fixed order an error grows up to {gain}-fold within an epoch.",
     "cause.mostly-noise": (
         "Of what steps of {samples} see, {share} is noise (of squared gradients, in the last "
@@ -178,20 +207,35 @@ _CAUSES = {
         "it jumps over the minimum to and fro."
     ),
     "cause.momentum-rings": (
-        "The momentum, {momentum}, carries it past the minimum: along steep directions errors "
-        "shrink by the square root of it, {root}, at every update, whatever the rate."
+        "The momentum, {momentum}, carries it past the minimum, so that errors swing, and shrink "
+        "by no more than {decay} at every update."
     ),
     "cause.separable-data": (
         "Every row is classified rightly, so that the loss, {loss}, falls for ever as the "
         "parameters grow: there is no minimum to arrive at."
     ),
     "cause.rate-too-small": (
-        "The rate was {lr}; up to {threshold} would be stable. At this speed it needs some "
-        "{needed} more updates."
+        "The rate is too small: at this speed it needs some {needed} more updates."
     ),
     "cause.reach-too-short": (
         "{optimizer} moves a parameter by about its rate at most: all updates together reach "
         "{reach}, and the minimum is some {far} away."
+    ),
+    "cause.clipping-slows": (
+        "{share} of the late gradients were longer than {clip} and clipped to that, which makes "
+        "every step short."
+    ),
+    "cause.rate-fell": (
+        "The schedule brought the rate down from {highest} to {lr}, before it had arrived."
+    ),
+    "cause.feature-scales-alike": (
+        "The loss bends {span} times more in its steepest direction than in its flattest, because "
+        "the columns (root mean square {size}) are not centred, or of another size than 1. "
+        "Standardised, the ratio would be {after}."
+    ),
+    "cause.not-measured": (
+        "What it looks like around the run could not be measured ({reason}), so that no cause is "
+        "named."
     ),
     "cause.budget-too-short": (
         "At its present speed some {needed} more updates would bring it there."
@@ -229,7 +273,7 @@ _ADVICE = {
     "advice.lr-times": "A rate as high as {lr} gets there sooner.",
     "advice.momentum": "Try momentum = {momentum}.",
     "advice.heavy-ball": "Try momentum = {momentum} with lr = {lr}.",
-    "advice.steps": "Give it {steps} updates.",
+    "advice.steps": "Give it {steps} updates in all.",
     "advice.standardise": (
         "Standardise the columns: subtract their means, divide by their deviations."
     ),
@@ -237,6 +281,7 @@ _ADVICE = {
     "advice.drop-row": "Leave that row out, or mend it.",
     "advice.drop-rows": "Leave the {count} rows that hold such numbers out, or mend them.",
     "advice.shrink": "Start from weights {start_times} times as large.",
+    "advice.clip": "Try clip_norm = {clip_norm}.",
     "advice.push": "Start a little aside.",
     "advice.push-end": "Go on from a little aside.",
     "advice.fresh-start": "Draw another start.",

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from downslope.explain.findings import Evidence, Finding
+from downslope.engines.work import Status
+from downslope.explain.again import LONGEST, seconds
+from downslope.explain.findings import Finding
 from downslope.explain.judge import judge, judge_random
+from downslope.explain.judge_curve import judge_curve
 from downslope.explain.judgement import Judgement
 from downslope.explain.known import Known
 from downslope.explain.looking import facts_of
 from downslope.explain.trials import follow
+from downslope.plan import Plan
 from downslope.runs import Run, Runs
+
+_IN_STEPS = frozenset({"lr", "steps", "momentum"})
+"""Changes that a schedule would have to go along with."""
+
+_WORSE = 0.02
+"""Share by which the last validation loss must lie above the lowest, to be told."""
 
 
 def explain_runs(runs: Runs) -> list[Finding]:
@@ -23,11 +34,17 @@ def explain_runs(runs: Runs) -> list[Finding]:
     if plan is None or plan.unknown:
         return [_finding(run, judge_curve(run)) for run in runs]
     known = Known(plan)
-    if known.random_losses is not None:
-        return [_finding(run, judge_random(run, known.random_losses)) for run in runs]
-    found = facts_of(runs, plan, known.curvature)
+    try:
+        if known.random_losses is not None:
+            return [_finding(run, judge_random(run, known.random_losses)) for run in runs]
+        facts = list(facts_of(runs, plan, known.curvature))
+        judged = [judge(one, known) for one in facts]
+    except Exception as error:  # whatever a model's code does when it is measured
+        reason = _first_line(error)
+        return [_finding(run, judge_curve(run, reason)) for run in runs]
     return [
-        _finding(run, judge(facts, known), known) for run, facts in zip(runs, found, strict=True)
+        _finding(run, _told_with(run, one, plan), known)
+        for run, one in zip(runs, judged, strict=True)
     ]
 
 
@@ -36,10 +53,72 @@ def explain_run(run: Run) -> Finding:
     return explain_runs(run.runs[[run.place]])[0]
 
 
+def _first_line(error: Exception) -> str:
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0][:120] if said else 'no more is known'}"
+
+
+def _told_with(run: Run, judged: Judgement, plan: Plan) -> Judgement:
+    """The judgement with what a run's records and options say besides."""
+    said, advice, confidence = list(judged.said), judged.advice, judged.confidence
+    if run.status == Status.stopped.name:
+        said.append(("also.stopped", {}))
+    if run.status == Status.converged.name and judged.verdict != "converged":
+        said.append(("also.tolerance", {}))
+    worse = _validation_rises(run)
+    if worse is not None:
+        said.append(("also.validation", worse))
+    ended = run.status == Status.stopped.name or worse is not None
+    if ended and advice is not None and "steps" in advice.change:
+        advice = None
+    if (
+        plan.options.schedule is not None
+        and confidence == "certain"
+        and judged.cause
+        not in (
+            "non-finite-data",
+            "dead-units",
+            "saturation",
+        )
+    ):
+        confidence = "likely"
+    if bool(run.row.get("maximize")):
+        said.append(("also.maximized", {}))
+    took = seconds(plan, np.array([run.number]))
+    if took > LONGEST:
+        said.append(("also.records-alone", {"seconds": took}))
+        confidence = "likely" if confidence == "certain" else confidence
+    return replace(judged, said=tuple(said), advice=advice, confidence=confidence)
+
+
+def _validation_rises(run: Run) -> dict[str, float | int] | None:
+    """Where the validation loss was lowest, if it has risen since."""
+    losses = run.validation_loss
+    if losses is None:
+        return None
+    sign = float(run.runs._sign[run.place])
+    finite = np.flatnonzero(np.isfinite(losses))
+    if len(finite) < 5:
+        return None
+    seen = sign * losses[finite].astype(np.float64)
+    best = int(seen.argmin())
+    spread = max(abs(seen[best]), 1e-12)
+    if best >= 0.8 * len(seen) or seen[-1] - seen[best] < _WORSE * spread:
+        return None
+    step = int(run.steps[finite[best]])
+    return {"step": step, "lowest": sign * float(seen[best]), "last": sign * float(seen[-1])}
+
+
 def _finding(run: Run, judged: Judgement, known: Known | None = None) -> Finding:
     tried = None
-    if judged.advice is not None and known is not None:
-        tried = partial(follow, run, judged.advice, known)
+    advice = judged.advice
+    if advice is not None and known is not None:
+        scheduled = known.plan.options.schedule is not None
+        if scheduled and _IN_STEPS & advice.change.keys():
+            said = (*judged.said, ("also.schedule", {}))
+            judged = replace(judged, said=said)
+        else:
+            tried = partial(follow, run, advice, known)
     return Finding(
         run=run.number,
         verdict=judged.verdict,
@@ -47,36 +126,6 @@ def _finding(run: Run, judged: Judgement, known: Known | None = None) -> Finding
         sentence=judged.sentence(),
         evidence=judged.evidence,
         confidence=judged.confidence,
-        advice=judged.advice,
+        advice=advice,
         tried=tried,
     )
-
-
-def judge_curve(run: Run) -> Judgement:
-    """What the recorded losses alone allow to say: what happened, and no cause."""
-    sign = float(run.runs._sign[run.place])
-    losses = sign * run.loss[np.isfinite(run.loss)].astype(np.float64)
-    without: tuple[str, dict[str, str]] = ("cause.no-problem", {})
-    if run.status == "diverged":
-        step = int(run.runs.first_bad_step[run.place])
-        return Judgement("diverged", "unknown", "certain", (("diverged", {"step": step}), without),
-                         {"first bad step": Evidence(step, "as recorded")})  # fmt: skip
-    if len(losses) < 2:
-        return Judgement("unknown", "unknown", "unknown", (("no-updates", {}), without))
-    first, last = float(losses[0]), float(losses[-1])
-    evidence = {"loss": Evidence(sign * first, "at the start"),
-                "final loss": Evidence(sign * last, "at the end")}  # fmt: skip
-    slots = {"first": sign * first, "last": sign * last}
-    half = losses[len(losses) // 2 :]
-    spread, fallen = float(half.max() - half.min()), abs(first - last)
-    if last > first:
-        key, verdict = "curve.rose", "unknown"
-    elif spread <= 1e-3 * fallen:
-        key, verdict = "curve.flat", "unknown"
-    elif (np.diff(half) > 0).mean() > 0.25:
-        key, verdict = "curve.swings", "unknown"
-    else:
-        key, verdict = "curve.falls", "converging"
-    sure = "likely" if verdict == "converging" else "unknown"
-    said = ((key, slots), without)
-    return Judgement(verdict, "unknown", sure, said, evidence)  # type: ignore[arg-type]

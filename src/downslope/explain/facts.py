@@ -29,9 +29,11 @@ class Settings:
     Attributes:
         kind: "sgd", "adaptive" (Adam, AdamW, RMSprop) or "other".
         lr: None where rates go by parameter name, or there is none.
-        rates: the rate of each update, if a schedule moves it; else None.
         batch_size: None for all rows at once.
         full: whether every update sees all rows.
+        decays: whether the optimizer pulls parameters towards 0.
+        scheduled: whether rates move; lr is then that of the late updates, or of the first bad one.
+        highest_lr: the highest rate of all updates.
         sign: -1 where the loss is maximised.
     """
 
@@ -51,6 +53,8 @@ class Settings:
     updates: int
     scheduled: bool
     sign: float
+    decays: bool = False
+    highest_lr: float | None = None
 
     @property
     def heavy(self) -> stability.Momentum:
@@ -105,6 +109,8 @@ def settings_of(group: Group, run: int, updates: int, full: bool, scheduled: boo
         updates=updates,
         scheduled=scheduled,
         sign=-1.0 if given.get("maximize") else 1.0,
+        decays=number("weight_decay") != 0,
+        highest_lr=float(given["lr"]) if plain else None,
     )
 
 

@@ -28,21 +28,23 @@ _QUESTIONS = (
     is_clipped,
     jumped,
     is_on_edge,
+    is_separable,
     lies_flat,
     lies_on_floor,
     is_down,
     swings,
-    is_separable,
     is_slow,
 )
 
 
 def judge(facts: Facts, known: Known) -> Judgement:
     """The judgement of one run."""
-    if facts.diverged or is_leaving(facts, known):
+    if facts.diverged:
         return judge_divergence(facts, known)
     if facts.steps_done == 0:
         return Judgement("unknown", "unknown", "unknown", (("no-updates", {}),))
+    if is_leaving(facts, known):
+        return judge_divergence(facts, known)
     for question in _QUESTIONS:
         found = question(facts, known)
         if found is not None:

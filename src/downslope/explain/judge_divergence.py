@@ -55,7 +55,8 @@ Opening = tuple[str, dict[str, Any]]
 
 def _not_finite(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
     """Numbers in the data, or a loss at the start, that are not finite."""
-    cell = known.bad_cell
+    finite = bool(np.isfinite(facts.loss[0])) and facts.first_bad_step != 0
+    cell = None if finite else known.bad_cell  # a loss may leave such numbers out
     if cell is not None:
         one = ("cause.non-finite-data", {"row": cell.row, "column": cell.column,
                                           "value": str(cell.value)})  # fmt: skip
@@ -96,9 +97,11 @@ def _explodes(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
     if lr is None or facts.settings.kind != "sgd" or not limits or lr <= min(limits.values()):
         return None
     start = facts.places["start"]
+    tightest = min(limits, key=lambda name: limits[name])
+    measured = facts.places[tightest]
     evidence = {
-        "curvature": Evidence(start.largest, start.where),
-        "threshold": Evidence(limits.get("start", np.nan), start.where),
+        "curvature": Evidence(measured.largest, measured.where),
+        "threshold": Evidence(limits[tightest], measured.where),
     }
     scales = known.scales
     if scales is not None and float(scales.max()) > LARGE_COLUMN:
@@ -110,8 +113,8 @@ def _explodes(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
             size = float(scales[column])
             name = rows.column_name(known.problem, column)
             one = ("cause.exploding-column", {"column": name, "size": size, "lr": lr,
-                                               "threshold": limits.get("start", np.nan),
-                                               "limit": limit})  # fmt: skip
+                                               "threshold": limits[tightest],
+                                               "where": measured.where, "limit": limit})  # fmt: skip
             evidence |= {
                 "column's root mean square": Evidence(size, f"in {name}"),
                 "threshold if standardised": Evidence(limit, start.where),
@@ -128,7 +131,7 @@ def _explodes(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
         if start.largest < 10 * bent or lr >= limit or start.loss < 10 * abs(loss):
             continue
         slots: dict[str, Any] = {"loss": start.loss, "small": loss, "share": share, "lr": lr,
-                 "threshold": limits["start"]}  # fmt: skip
+                 "threshold": limits[tightest]}  # fmt: skip
         evidence[f"loss with weights {share:g} times as large"] = Evidence(loss, start.where)
         said = (opening, ("cause.exploding-weights", slots))
         advice = advised("shrink", "stable", {"start_times": share})

@@ -15,7 +15,7 @@ from downslope.explain.findings import Confidence, Evidence
 from downslope.explain.judgement import Judgement, Said, advised
 from downslope.explain.known import Known
 from downslope.explain.samples import Samples, samples_of
-from downslope.explain.separation import least_possible
+from downslope.explain.units import Units
 
 DONE = 1e-4
 """Share of the whole fall that may be left where a run counts as converged."""
@@ -44,10 +44,18 @@ def whole_fall(facts: Facts) -> float:
     return float(facts.loss[0] - facts.loss[-1] + fall_left(facts))
 
 
-def worth(facts: Facts) -> float:
-    """How little may be left to fall where a run counts as converged."""
+def worth(facts: Facts, known: Known) -> float:
+    """How little may be left to fall where a run counts as converged.
+
+    On a quadratic, a share of the whole fall. Elsewhere a start may lie so high that such a share
+    says nothing: then little beside the minimum, or beside what was left half a run before.
+    """
     whole, floor = whole_fall(facts), abs(facts.places["end"].loss - fall_left(facts))
-    return min(DONE * whole, max(FLOOR * floor, NOTHING * whole))
+    if known.quadratic:
+        return min(DONE * whole, max(FLOOR * floor, NOTHING * whole))
+    lowest = float(facts.loss[-1]) - fall_left(facts)
+    halfway = max(float(facts.loss[len(facts.loss) // 2]) - lowest, 0.0)
+    return min(DONE * whole, max(FLOOR * floor, 1e-3 * halfway))
 
 
 def relative_gradient(facts: Facts, place: str) -> float:
@@ -61,32 +69,49 @@ def relative_gradient(facts: Facts, place: str) -> float:
 def stands_still(facts: Facts, known: Known) -> Judgement | None:
     """Nothing moves: the gradient is nothing from the start on."""
     first, last = float(facts.loss[0]), float(facts.loss[-1])
-    if abs(first - last) > 1e-6 * max(abs(first), 1e-300):
-        return None
-    if relative_gradient(facts, "start") > STILL:
-        return None
     start = facts.places["start"]
+    at_bottom = first - known.least_loss <= 1e-12 * known.natural_loss
+    if at_bottom and last <= first + 1e-6 * known.natural_loss:
+        said: Said = (("converged", {}), ("cause.started-at-minimum", {"gradient": start.gradient}))
+        return Judgement("converged", "minimum", "certain", said,
+                         {"loss": Evidence(first, start.where)})  # fmt: skip
+    if abs(first - last) > 1e-6 * max(abs(first), 1e-300) or facts.moved > STILL * (1 + facts.size):
+        return None
+    bends = max(abs(start.largest), abs(start.least))
+    near = start.gradient <= 1e-4 * bends * (1 + facts.size)
+    if relative_gradient(facts, "start") > STILL and not near:
+        return None
     evidence: dict[str, Evidence] = {"gradient": Evidence(start.gradient, start.where)}
     slots: dict[str, Any] = {"gradient": start.gradient}
     units = known.units(facts.flat("start"))
-    for name, whole, count, of in (
-        ("dead-units", units.dead_layer, units.dead, units.cut),
-        ("saturation", units.saturated_layer, units.saturated, units.level),
-    ):
-        if whole:
+    for name, whole, count, of in _closed(units):
+        if whole and known.answers_alike(facts.flat("start")):
             evidence["units"] = Evidence(float(count), start.where)
-            said: Said = (("stuck", slots), (f"cause.{name}", {"count": count, "of": of}))
+            said = (("stuck", slots), (f"cause.{name}", {"count": count, "of": of}))
             return Judgement("stuck", name, "certain", said, evidence, _fresh(known))
     evidence["least curvature"] = Evidence(start.least, start.where)
     evidence["largest curvature"] = Evidence(start.largest, start.where)
-    if start.least > 0 or (start.largest > 0 and start.least >= -1e-9 * start.largest
-                           and known.quadratic):  # fmt: skip
+    if start.least < -1e-9 * bends:
+        said = (("stuck", slots), ("cause.start-at-saddle", {"least": start.least}))
+        return Judgement("stuck", "stationary-start", "certain", said, evidence,
+                         advised("push", "lower", {"start_push": 0.01}))  # fmt: skip
+    if start.least > 1e-9 * bends or (known.quadratic and bends > 0):
         said = (("converged", {}), ("cause.started-at-minimum", slots))
         return Judgement("converged", "minimum", "certain", said, evidence)
-    key = "cause.start-at-saddle" if start.least < 0 else "cause.start-is-flat"
-    said = (("stuck", slots), (key, {"least": start.least}))
-    return Judgement("stuck", "stationary-start", "certain", said, evidence,
-                     advised("push", "lower", {"start_push": 0.01}))  # fmt: skip
+    if known.lower_nearby(facts.flat("start"), facts.settings.sign):
+        said = (("stuck", slots), ("cause.start-is-flat", {}))
+        return Judgement("stuck", "stationary-start", "likely", said, evidence,
+                         advised("push", "lower", {"start_push": 0.01}))  # fmt: skip
+    said = (("converged", {}), ("cause.started-low", slots))
+    return Judgement("converged", "minimum", "likely", said, evidence)
+
+
+def _closed(units: Units) -> tuple[tuple[str, bool, int, int], ...]:
+    """Causes by which a layer lets nothing through: name, whether it is so, units, of how many."""
+    return (
+        ("dead-units", units.dead_layer, units.dead, units.cut),
+        ("saturation", units.saturated_layer, units.saturated, units.level),
+    )
 
 
 def _fresh(known: Known) -> Any:
@@ -111,12 +136,11 @@ def lies_flat(facts: Facts, known: Known) -> Judgement | None:
         "gradient": Evidence(end.gradient, end.where),
         "least curvature": Evidence(end.least, end.where),
     }
+    if facts.loss[-1] - known.least_loss <= 1e-3 * (facts.loss[0] - known.least_loss):
+        return None  # what there was to learn is learnt
     units = known.units(facts.flat("end"))
-    for name, whole, count, of in (
-        ("dead-units", units.dead_layer, units.dead, units.cut),
-        ("saturation", units.saturated_layer, units.saturated, units.level),
-    ):
-        if whole:
+    for name, whole, count, of in _closed(units):
+        if whole and known.answers_alike(facts.flat("end")):
             evidence["units"] = Evidence(float(count), end.where)
             said: Said = (("plateau", slots), (f"cause.{name}", {"count": count, "of": of}))
             return Judgement("plateau", name, "certain", said, evidence, _fresh(known))
@@ -133,7 +157,7 @@ def is_down(facts: Facts, known: Known) -> Judgement | None:
     if not np.isfinite(left) or not whole > 0 or facts.bends_down("end"):
         return None
     floor = abs(end.loss - left)
-    small = left <= worth(facts)
+    small = left <= worth(facts, known)
     if end.gradient**2 > 4 * left * abs(end.largest) + (1e-4 * facts.places["start"].gradient) ** 2:
         return None  # a slope in a direction that does not bend
     near = end.distance <= NEAR * facts.places["start"].distance or left <= 1e-3 * floor
@@ -146,9 +170,9 @@ def is_down(facts: Facts, known: Known) -> Judgement | None:
         "loss left to fall": Evidence(left, end.where),
         "least curvature": Evidence(end.least, end.where),
     }
-    exact = known.quadratic or (end.least > 0 and facts.settings.full)
-    sure: Confidence = "certain" if exact else "likely"
-    said: Said = (("converged", {}), ("cause.minimum", {"loss": float(facts.loss[-1]), "left": left,
+    sure: Confidence = "certain" if known.quadratic else "likely"
+    key = "cause.minimum" if known.quadratic else "cause.local-minimum"
+    said: Said = (("converged", {}), (key, {"loss": float(facts.loss[-1]), "left": left,
                                                   "share": f"{left / whole:.1e}"}))  # fmt: skip
     return Judgement("converged", "minimum", sure, said, evidence)
 
@@ -202,10 +226,11 @@ def lies_on_floor(facts: Facts, known: Known) -> Judgement | None:
 
 def lowest_in_sight(facts: Facts, known: Known) -> float:
     """The lowest minimum that a place of the run looks at; NaN if none does."""
-    bound = least_possible(known.problem.template.loss)
+    bound = known.least_loss
     seen = [
         max(place.loss - place.fall, bound)
         for name, place in facts.places.items()
+        if name in ("calm", "half", "late", "end")
         if not facts.bends_down(name) and np.isfinite(place.loss - place.fall)
     ]
     return min(seen, default=np.nan)

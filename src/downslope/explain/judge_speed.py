@@ -13,7 +13,15 @@ import numpy as np
 from downslope.explain import rows, stability
 from downslope.explain.facts import Facts
 from downslope.explain.findings import Confidence, Evidence
-from downslope.explain.judge_ends import DONE, NEAR, fall_left, whole_fall, worth
+from downslope.explain.judge_ends import (
+    DONE,
+    NEAR,
+    fall_left,
+    samples_at,
+    samples_in_words,
+    whole_fall,
+    worth,
+)
 from downslope.explain.judgement import Judgement, Said, advised
 from downslope.explain.known import Known
 
@@ -30,7 +38,7 @@ ILL = 100.0
 def is_separable(facts: Facts, known: Known) -> Judgement | None:
     """Every row is classified rightly, so that the loss falls for ever."""
     separated = known.separated(facts.flat("end"))
-    if separated is False or float(facts.loss[-1]) >= float(facts.loss[0]):
+    if separated is False or facts.settings.decays or float(facts.loss[-1]) >= float(facts.loss[0]):
         return None
     sure: Confidence = "certain" if separated else "likely"
     evidence = {
@@ -50,7 +58,7 @@ def is_separable(facts: Facts, known: Known) -> Judgement | None:
     return Judgement("creeping", "separable-data", sure, said, evidence, advice)
 
 
-def needed_updates(facts: Facts) -> float:
+def needed_updates(facts: Facts, known: Known) -> float:
     """Updates that are still needed at the speed of the last half, until it counts as converged."""
     left, whole = fall_left(facts), whole_fall(facts)
     if not np.isfinite(left) or whole <= 0:
@@ -64,7 +72,7 @@ def needed_updates(facts: Facts) -> float:
     speed = -float(np.polyfit(facts.steps[half][good], np.log(excess[half][good]), 1)[0])
     if speed <= 0:
         return np.inf
-    wanted = log(max(left / worth(facts), 1.0)) / speed
+    wanted = log(max(left / worth(facts, known), 1.0)) / speed
     start = facts.places["start"].distance
     if start > 0 and facts.places["end"].distance > 0:
         wanted = max(wanted, 2 * log(max(facts.places["end"].distance / (NEAR * start), 1)) / speed)
@@ -76,8 +84,8 @@ def is_slow(facts: Facts, known: Known) -> Judgement | None:
     first, last = float(facts.loss[0]), float(facts.loss[-1])
     if last > first or facts.steps_done < 1:
         return None
-    needed = needed_updates(facts)
-    if facts.bends_down("end") or np.isnan(needed) or needed < 1:
+    needed = needed_updates(facts, known)
+    if facts.bends_down("end") or np.isnan(needed):
         return _open_end(facts, known)
     settings, end = facts.settings, facts.places["end"]
     creeps = needed > SLOW * facts.steps_done
@@ -94,26 +102,33 @@ def is_slow(facts: Facts, known: Known) -> Judgement | None:
                              "span": span, "left": fall_left(facts)}  # fmt: skip
     if settings.kind != "sgd" or settings.lr is None:
         return _slow_otherwise(facts, creeps, slots, evidence)
+    found = _held_back(facts, slots, evidence)
+    if found is not None:
+        return found
+    if not np.isfinite(needed):
+        said: Said = (("creeping", slots), ("cause.unknown", {}))
+        return Judgement("creeping", "unknown", "unknown", said, evidence)
     effective = ratio * settings.memory
     better = _better_rate(facts, known)
     if effective < 0.1 and better > 2 * settings.lr:
         verdict: Any = "creeping" if creeps else "converging"
         cause = "rate-too-small" if creeps else "budget-too-short"
-        said = [(verdict, slots), ("cause.rate-too-small", slots)]
+        parts = [(verdict, slots), ("cause.rate-too-small", slots), *_bearable(facts, known)]
         if not creeps:
-            said = [(verdict, slots), ("cause.budget-too-short", slots), ("also.rate", slots)]
+            parts[1] = ("cause.budget-too-short", slots)
         sure: Confidence = "certain" if known.quadratic and settings.full else "likely"
-        return Judgement(verdict, cause, sure, tuple(said), evidence,
+        return Judgement(verdict, cause, sure, tuple(parts), evidence,
                          advised("lr", "lower", {"lr": better}))  # fmt: skip
     if not creeps:
-        said = [("converging", slots), ("cause.budget-too-short", slots)]
+        said = (("converging", slots), ("cause.budget-too-short", slots))
         goal = last - 0.5 * fall_left(facts)
-        more = min(facts.steps_done + ceil(needed), 20 * facts.steps_done)
-        return Judgement("converging", "budget-too-short", "likely", tuple(said), evidence,
+        further = max(ceil(needed), 10, facts.steps_done // 5)
+        more = min(facts.steps_done + further, 20 * facts.steps_done)
+        return Judgement("converging", "budget-too-short", "likely", said, evidence,
                          advised("steps", "reach", {"steps": more}, goal=goal))  # fmt: skip
-    if span < ILL:
-        said = [("creeping", slots), ("cause.unknown", {})]
-        return Judgement("creeping", "unknown", "unknown", tuple(said), evidence)
+    if not ILL <= span < np.inf:
+        said = (("creeping", slots), ("cause.unknown", {}))
+        return Judgement("creeping", "unknown", "unknown", said, evidence)
     return _ill_conditioned(facts, known, slots, evidence, span)
 
 
@@ -133,7 +148,7 @@ def _open_end(facts: Facts, known: Known) -> Judgement | None:
     said: Said = (("converging", slots), ("cause.open-end", slots))
     better = _better_rate(facts, known) if settings.kind == "sgd" else 0.0
     if settings.lr is not None and better > 4 * settings.lr:
-        said = (*said, ("also.rate", slots))
+        said = (*said, *_bearable(facts, known))
         advice = advised("lr", "lower", {"lr": better})
     else:
         advice = advised("steps", "lower", {"steps": 2 * facts.steps_done})
@@ -145,6 +160,10 @@ def _better_rate(facts: Facts, known: Known) -> float:
     order."""
     settings = facts.settings
     better = facts.bearable / 2
+    if not np.isfinite(better):
+        return 0.0
+    if not known.quadratic:  # the loss may bend more where it has not been
+        better = min(better, 10 * (settings.lr or 0.0))
     if settings.full:
         return better
     hessians = known.sample_hessians(facts.flat("end"))
@@ -154,9 +173,46 @@ def _better_rate(facts: Facts, known: Known) -> float:
     return min(better, 1 / most / settings.memory) if most > 0 else better
 
 
+def _bearable(facts: Facts, known: Known) -> list[tuple[str, Any]]:
+    """Up to which rates the run would be stable, in a sentence."""
+    settings = facts.settings
+    if not np.isfinite(facts.bearable):
+        return []
+    slots: dict[str, Any] = {"lr": settings.lr, "threshold": facts.bearable}
+    if settings.full:
+        return [("also.rate", slots)]
+    samples = samples_at(facts, known, "end")
+    if samples is None or settings.momentum:
+        return [("also.rate-in-batches", slots)]
+    slots |= {"safe": samples.safe, "samples": samples_in_words(settings.batch_size)}
+    return [("also.rate-of-samples", slots)]
+
+
+def _held_back(
+    facts: Facts, slots: dict[str, Any], evidence: dict[str, Evidence]
+) -> Judgement | None:
+    """Slow because clipping, or a schedule, makes its steps short."""
+    settings = facts.settings
+    tail = facts.norms[len(facts.norms) // 2 :]
+    clipped = float((tail > settings.clip_norm).mean()) if len(tail) else 0.0
+    if clipped > 0.5:
+        evidence["share of clipped updates"] = Evidence(clipped, "in the last half")
+        slots = {**slots, "clip": settings.clip_norm, "share": f"{clipped:.0%}"}
+        said: Said = (("converging.held", slots), ("cause.clipping-slows", slots))
+        advice = advised("clip", "lower", {"clip_norm": 4 * settings.clip_norm})
+        return Judgement("converging", "clipping-slows", "likely", said, evidence, advice)
+    highest, lr = settings.highest_lr, settings.lr
+    if settings.scheduled and lr is not None and highest is not None and lr < 0.05 * highest:
+        evidence["rate at the end"] = Evidence(lr, facts.places["end"].where)
+        evidence["highest rate"] = Evidence(highest, "of all updates")
+        said = (("converging.held", slots), ("cause.rate-fell", {"lr": lr, "highest": highest}))
+        return Judgement("creeping", "rate-fell", "likely", said, evidence)
+    return None
+
+
 def _rounded(needed: float) -> str:
-    if not np.isfinite(needed):
-        return "no number of"
+    if not needed > 10:
+        return "ten"
     return f"{float(f'{needed:.2g}'):,.0f}"
 
 
@@ -171,6 +227,13 @@ def _ill_conditioned(
     if other is not None and scales is not None:
         least, largest = float(other.least[0, 0]), float(other.largest[0, 0])
         after = largest / least if least > 0 else np.inf
+        even = float(scales.max()) < 3 * float(scales.min())
+        if after < span / 10 and even:
+            slots = {**slots, "after": after, "size": float(scales.mean())}
+            said: Said = (("creeping", slots), ("cause.feature-scales-alike", slots))
+            return Judgement("creeping", "feature-scales", sure, said, evidence,
+                             advised("standardise-rate", "lower",
+                                     {"standardise": True, "lr": 1 / largest}))  # fmt: skip
         if after < span / 10:
             widest, narrowest = int(scales.argmax()), int(scales.argmin())
             slots = {**slots, "after": after,
@@ -178,7 +241,7 @@ def _ill_conditioned(
                      "narrow": rows.column_name(known.problem, narrowest),
                      "times": float(scales.max() / scales.min())}  # fmt: skip
             evidence["ratio if standardised"] = Evidence(after, facts.places["start"].where)
-            said: Said = (("creeping", slots), ("cause.feature-scales", slots))
+            said = (("creeping", slots), ("cause.feature-scales", slots))
             change = {"standardise": True, "lr": 1 / largest}
             return Judgement("creeping", "feature-scales", sure, said, evidence,
                              advised("standardise-rate", "lower", change))  # fmt: skip

@@ -29,11 +29,18 @@ for wide networks (Lewkowycz et al. 2020)."""
 def is_leaving(facts: Facts, known: Known) -> bool:
     """Whether a run that has not been called diverged is on its way."""
     first, last, lowest = float(facts.loss[0]), float(facts.loss[-1]), float(facts.loss.min())
-    if last - lowest > 10 * max(first - lowest, abs(first)) and last > first:
+    scale = max(first - lowest, abs(first), known.natural_loss)
+    if facts.steps_done and last - lowest > 10 * scale and last > first:
         return True
     settings, end = facts.settings, facts.places["end"]
     theory = known.quadratic and settings.full and settings.kind == "sgd"
-    if not theory or settings.lr is None or settings.scheduled or np.isfinite(settings.clip_norm):
+    if (
+        not facts.steps_done
+        or not theory
+        or settings.lr is None
+        or settings.scheduled
+        or np.isfinite(settings.clip_norm)
+    ):
         return False
     factor = float(stability.contraction(settings.lr, end.largest, **settings.heavy))
     return factor > 1 + 1e-6 and facts.places["start"].steepest > 0
@@ -49,7 +56,7 @@ def is_clipped(facts: Facts, known: Known) -> Judgement | None:
     half = facts.loss[len(facts.loss) // 2 :]
     falls = float(half[: len(half) // 2].mean() - half[len(half) // 2 :].mean())
     ratio = facts.ratio("end")
-    swings = facts.turned > 0.5 or ratio > 1
+    swings = facts.turned > 0.5
     theory = known.quadratic and ratio > 1
     enough = share >= (0.2 if theory else 0.8)
     if not enough or not swings or falls > 0.1 * abs(whole_fall(facts)):
@@ -106,6 +113,9 @@ def is_on_edge(facts: Facts, known: Known) -> Judgement | None:
     if settings.kind == "sgd":
         ratios = [facts.ratio(name) for name in ("half", "late", "end")]
         inside = [EDGE[0] <= ratio <= EDGE[1] for ratio in ratios]
+        start = facts.places["start"].largest
+        if facts.ratio("start") >= EDGE[0] or end.largest < 1.1 * start:
+            return None  # it did not grow
         if sum(inside) < 2 or not inside[-1]:
             return None
         curvature, ratio, key = end.largest, ratios[-1], "cause.edge-of-stability"
@@ -133,11 +143,20 @@ def swings(facts: Facts, known: Known) -> Judgement | None:
     settings = facts.settings
     if not settings.full or len(facts.loss) < 4:
         return None
-    if facts.turned >= 0.7:
+    if facts.turned >= 0.7 and _steep_enough(facts):
         return _side_to_side(facts, known)
     if settings.kind == "sgd" and settings.momentum and _waves(facts) >= 2:
         return _in_waves(facts, known)
     return None
+
+
+def _steep_enough(facts: Facts) -> bool:
+    """Whether a fair share of what is left to fall lies along the steepest direction, where that
+    is known: else it is another direction that keeps the loss up."""
+    end = facts.places["end"]
+    if np.isnan(end.steepest) or not end.largest > 0 or not end.fall > 0:
+        return True
+    return end.steepest**2 / (2 * end.largest) >= 0.1 * end.fall
 
 
 def _side_to_side(facts: Facts, known: Known) -> Judgement:
@@ -146,7 +165,9 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
     shrinks = exp(min(facts.pace * half, 50.0))
     stays = 0.95 < shrinks < 1.05
     lr, ratio = settings.lr, facts.ratio("end")
-    exact = known.quadratic and settings.kind == "sgd" and not settings.scheduled
+    free = not len(facts.norms) or bool((facts.norms[len(facts.norms) // 2 :]
+                                         <= settings.clip_norm).all())  # fmt: skip
+    exact = known.quadratic and settings.kind == "sgd" and not settings.scheduled and free
     if exact and lr is not None:
         factor = float(stability.contraction(lr, end.largest, **settings.heavy))
         stays = abs(factor - 1) < 1e-6
@@ -156,16 +177,15 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
         "a move against the one half a run before": Evidence(shrinks, "at the end"),
         "largest curvature": Evidence(end.largest, end.where),
     }
-    if settings.kind != "sgd" or lr is None:
-        said: Said = ((verdict, {}), ("cause.steps-do-not-shrink",
-                                {"optimizer": settings.optimizer, "lr": lr}))  # fmt: skip
-        advice = None if lr is None else advised("lr", "lower", {"lr": lr / 10})
-        known_kind = settings.kind == "adaptive"
-        return Judgement(
-            verdict, "steps-do-not-shrink" if known_kind else "unknown",
-            "likely" if known_kind else "unknown", said, evidence, advice,
-        )  # fmt: skip
-    if abs(end.largest) * max(facts.moved, 1e-12) < 1e-6 * end.gradient:
+    said: Said = ((verdict, {}), ("cause.unknown", {}))
+    if lr is None or settings.kind == "other":
+        return Judgement(verdict, "unknown", "unknown", said, evidence)
+    if settings.kind == "adaptive":
+        slots = {"optimizer": settings.optimizer, "lr": lr}
+        said = ((verdict, {}), ("cause.steps-do-not-shrink", slots))
+        advice = advised("lr", "lower", {"lr": lr / 10})
+        return Judgement(verdict, "steps-do-not-shrink", "likely", said, evidence, advice)
+    if abs(end.largest) * lr < 1e-6 and not known.quadratic:
         found = large_column(facts, known, ("cycling", {}), "cycling")
         if found is not None:
             return found
@@ -181,8 +201,9 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
              "threshold": facts.threshold("end")}  # fmt: skip
     change = {"lr": _good_rate(facts)}
     supported = 0.5 < ratio < 1.2 or (settings.momentum > 0 and ratio > 0.3)
+    if verdict == "cycling" and not exact:
+        supported = 0.97 < ratio < 1.05
     if not supported:
-        said = ((verdict, {}), ("cause.unknown", {}))
         return Judgement(verdict, "unknown", "unknown", said, evidence)
     at = verdict == "cycling"
     cause = "rate-at-threshold" if at else "rate-near-threshold"
@@ -222,21 +243,23 @@ def _in_waves(facts: Facts, known: Known) -> Judgement | None:
     lr, momentum = settings.lr, settings.momentum
     if lr is None or not end.largest > 0:
         return None
-    decay = float(stability.contraction(lr, end.largest, **settings.heavy))
+    flattest = max(end.least, 1e-3 * end.largest)
+    along = np.geomspace(flattest, end.largest, 50)
+    decay = float(stability.contraction(lr, along, **settings.heavy).max())
     complex_from = (1 - sqrt(momentum)) ** 2
     bent = lr * (1 - settings.dampening) * end.largest
     evidence = {
         "waves of the loss": Evidence(_waves(facts), "in the last half"),
         "momentum": Evidence(momentum, "in every update"),
-        "factor of an update": Evidence(decay, "along the steepest direction"),
+        "factor of an update": Evidence(decay, "along the direction that rings longest"),
     }
-    if bent < complex_from:
+    if bent < complex_from or not 0 < decay < 1:
         said: Said = (("ringing", {}), ("cause.unknown", {}))
         return Judgement("ringing", "unknown", "unknown", said, evidence)
     least = max(end.least, end.largest * 1e-3)
     best = stability.best_heavy_ball(least, end.largest)
     lower = min(best.momentum, 0.9 * momentum)
-    slots = {"momentum": momentum, "decay": decay, "root": sqrt(momentum)}
+    slots = {"momentum": momentum, "decay": decay}
     said = (("ringing", {}), ("cause.momentum-rings", slots))
     sure: Confidence = "certain" if known.quadratic and not settings.scheduled else "likely"
     return Judgement("ringing", "momentum-rings", sure, said, evidence,

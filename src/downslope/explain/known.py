@@ -18,7 +18,7 @@ from downslope.explain.facts import Array, Facts
 from downslope.explain.places import DENSE, Places, measure
 from downslope.explain.rows import Cell, column_scales, not_finite, standardised
 from downslope.explain.samples import can_look, sample_hessians
-from downslope.explain.separation import has_margins, margins
+from downslope.explain.separation import has_margins, least_possible, margins
 from downslope.explain.units import Units, units
 from downslope.objective import MODEL_PREFIX, Objective
 from downslope.plan import Plan
@@ -113,13 +113,29 @@ class Known:
 
     def sample_hessians(self, flat: Tensor) -> Array | None:
         """Single samples' Hessians at a place; None where they would be too many or too large."""
-        if not can_look(self.curvature):
+        if not can_look(self.curvature) or not self._splits:
             return None
-        if not self.quadratic:
-            return sample_hessians(self.curvature, flat)
-        if self._hessians is None:
-            self._hessians = sample_hessians(self.curvature, flat)
-        return self._hessians
+        if self.quadratic and self._hessians is not None:
+            return self._hessians
+        made = sample_hessians(self.curvature, flat)
+        if not np.isfinite(made).all():
+            return None
+        if self.quadratic:
+            self._hessians = made
+        return made
+
+    @cached_property
+    def _splits(self) -> bool:
+        """Whether the gradient of all rows is the mean of single rows' gradients: not where a
+        layer looks at the whole batch, nor where the loss is a sum."""
+        start = self.curvature.start()
+        start = start + 0.1 * torch.ones_like(start)
+        try:
+            single = self.curvature.sample_gradients(start[0]).mean(0)
+        except (RuntimeError, ValueError, IndexError):  # the model wants more than one row
+            return False
+        whole = self.curvature.gradients(start)[0][0]
+        return bool((single - whole).norm() <= 1e-6 * whole.norm())
 
     def preconditioned(self, facts: Facts) -> float:
         """The largest curvature in Adam's or RMSprop's own steps where a run ended."""
@@ -139,10 +155,45 @@ class Known:
 
     def units(self, flat: Tensor) -> Units:
         """What a network's units do there."""
-        objective = self.objective(flat)
-        rows = tensors(self.curvature.problem.train)
+        objective, train = self.objective(flat), self.curvature.problem.train
+        alone = objective.objective is None and train is not None
         with _kept(), borrowed(self.problem.device):
-            return units(lambda: objective(*rows))
+            if alone and train is not None:
+                return units(lambda: objective.model(train.x.clone()))
+            return units(lambda: objective(*tensors(train)))
+
+    def answers_alike(self, flat: Tensor) -> bool:
+        """Whether the model gives the same prediction for every row."""
+        train = self.curvature.problem.train
+        if train is None or len(train) < 2 or self.problem.template.objective is not None:
+            return False
+        with _kept(), borrowed(self.problem.device), torch.no_grad():
+            made = self.objective(flat).model(train.x.clone())
+        if not isinstance(made, Tensor) or len(made) != len(train):
+            return False
+        spread = (made - made[:1]).abs().max()
+        return bool(spread <= 1e-6 * made.abs().max().clamp_min(1e-12))
+
+    def lower_nearby(self, flat: Tensor, sign: float) -> bool:
+        """Whether some of 32 places a hundredth of the parameters' size away has a lower loss."""
+        generator = torch.Generator().manual_seed(2)
+        far = 0.01 * (1 + float(flat.norm())) / max(len(flat), 1) ** 0.5
+        moves = torch.randn(32, len(flat), generator=generator, dtype=flat.dtype)
+        _, losses = self.curvature.gradients(torch.cat([flat[None], flat + far * moves]))
+        here = sign * losses[0]
+        return bool((sign * losses[1:] < here - 1e-12 * here.abs()).any())
+
+    @cached_property
+    def natural_loss(self) -> float:
+        """The size of the loss where the problem starts by itself."""
+        _, losses = self.curvature.gradients(self.curvature.start())
+        size = abs(float(losses[0]))
+        return size if np.isfinite(size) else 0.0
+
+    @property
+    def least_loss(self) -> float:
+        """The lowest value that the loss can take, if that is known; else minus infinity."""
+        return least_possible(self.problem.template.loss)
 
     def separated(self, flat: Tensor) -> bool | None:
         """Whether the model classifies every row rightly by a linear function of its parameters,

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downslope.engines.work import Status
+from downslope.engines.layout import needs_loss, read_sequences
+from downslope.engines.work import Status, Work
 from downslope.explain.again import LONGEST, blocks, seconds, seen_again
 from downslope.explain.curvature import Curvature
-from downslope.explain.facts import PLACES, Facts, Place, moves, place_of, settings_of, where_at
+from downslope.explain.facts import (
+    PLACES,
+    Facts,
+    Place,
+    Settings,
+    moves,
+    place_of,
+    settings_of,
+    where_at,
+)
 from downslope.explain.places import Places, measure
 from downslope.plan import Plan
 from downslope.runs import Runs
@@ -51,6 +62,9 @@ def _facts(runs: Runs, seen: Runs, plan: Plan, curvature: Curvature) -> Iterator
     rows = [int(np.flatnonzero(group.index == n)[0]) for n in runs.settings["run"]]
     scheduled = plan.options.schedule is not None
     told = [settings_of(group, row, work.updates, work.full, scheduled) for row in rows]
+    if scheduled:
+        ends = np.where(runs.first_bad_step > 0, runs.first_bad_step, runs.steps_done)
+        told = _in_force(work, rows, told, ends)
     places = measure(
         curvature, flat, work.sign, np.array([settings.weight_decay for settings in told])
     )
@@ -80,6 +94,26 @@ def _facts(runs: Runs, seen: Runs, plan: Plan, curvature: Curvature) -> Iterator
             places=_named(places, run, steps[run], columns[run], done),
             at=flat[run],
         )
+
+
+def _in_force(
+    work: Work, rows: Sequence[int], told: list[Settings], ends: NDArray[np.int64]
+) -> list[Settings]:
+    """The settings with the rate of each run's last update in the place of its base rate; None
+    where a scheduler that looks at the loss made it."""
+    if needs_loss(work):
+        return [replace(settings, lr=None) for settings in told]
+    rates = read_sequences(work, rows).get("lr")
+    if rates is None or rates.shape[2] > 1:
+        return told if rates is None else [replace(settings, lr=None) for settings in told]
+    schedule = work.options.schedule
+    gap = work.updates_per_epoch if schedule is not None and schedule.per == "epoch" else 1
+    made = []
+    for run, settings in enumerate(told):
+        last = min(max(int(ends[run]) - 1, 0) // gap, len(rates) - 1)
+        used = rates[: last + 1, run, 0]
+        made.append(replace(settings, lr=float(used[-1]), highest_lr=float(used.max())))
+    return made
 
 
 def _some(values: NDArray[np.floating] | None, run: int, count: int) -> NDArray[np.float64]:

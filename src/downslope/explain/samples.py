@@ -49,7 +49,7 @@ class Samples:
 def can_look(curvature: Curvature) -> bool:
     """Whether samples are few and small enough to be looked at one by one."""
     train = curvature.problem.train
-    if train is None or curvature.problem.loader is not None:
+    if train is None or curvature.problem.loader is not None or not curvature.training:
         return False
     return len(train) * curvature.layout.size**3 <= _MOST
 

@@ -46,8 +46,10 @@ def margins(loss: Any, made: Tensor, target: Tensor) -> Tensor | None:
     if isinstance(loss, nn.CrossEntropyLoss) or loss in _CLASSES:
         if target.is_floating_point() or made.ndim != 2:
             return None
-        right = made.gather(1, target.long()[:, None])[:, 0]
-        others = made.scatter(1, target.long()[:, None], -torch.inf)
+        counted = target != getattr(loss, "ignore_index", -100)
+        made, target = made[counted], target[counted].long()[:, None]
+        right = made.gather(1, target)[:, 0]
+        others = made.scatter(1, target, -torch.inf)
         return right - others.amax(1)
     low = -1.0 if isinstance(loss, nn.SoftMarginLoss) else 0.0
     if not bool(((target == low) | (target == 1)).all()):

@@ -40,8 +40,9 @@ def follow(run: Run, advice: Advice, known: Known) -> Trial:
     updates = int(
         settings.pop("steps", Work(plan.problem, part, plan.options, plan.starts).updates)
     )
+    clip = np.array([float(settings.pop("clip_norm", part.clip_norm[0]))])
     numbers = {**part.numbers, **{n: np.array([float(v)]) for n, v in settings.items()}}
-    part = replace(part, numbers=numbers, start=np.zeros(1, dtype=np.int64))
+    part = replace(part, numbers=numbers, clip_norm=clip, start=np.zeros(1, dtype=np.int64))
     problem = _changed(plan.problem, advice.change)
     starts = (_start(run, plan, advice.change, known),)
     options = replace(

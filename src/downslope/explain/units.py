@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_CUT = {"relu", "relu_", "relu6", "hardtanh", "clamp_min", "threshold"}
+_CUT = {"relu", "relu_", "relu6", "hardtanh", "clamp", "clamp_min", "threshold"}
 _FLAT = {"tanh": 1.0, "tanh_": 1.0, "sigmoid": 0.5, "sigmoid_": 0.5, "softsign": 1.0}
 """Functions that level off, and how far their ends lie from their middle."""
 
