@@ -112,9 +112,9 @@ def _explodes(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
             column = int(scales.argmax())
             size = float(scales[column])
             name = rows.column_name(known.problem, column)
-            one = ("cause.exploding-column", {"column": name, "size": size, "lr": lr,
-                                               "threshold": limits[tightest],
-                                               "where": measured.where, "limit": limit})  # fmt: skip
+            slots = {"column": name, "size": size, "lr": lr, "threshold": limits[tightest],
+                     "where": measured.where, "limit": limit}  # fmt: skip
+            one = ("cause.exploding-column", slots)
             evidence |= {
                 "column's root mean square": Evidence(size, f"in {name}"),
                 "threshold if standardised": Evidence(limit, start.where),
@@ -130,7 +130,7 @@ def _explodes(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
         limit = float(stability.threshold(bent, **facts.settings.heavy)) if bent > 0 else np.inf
         if start.largest < 10 * bent or lr >= limit or start.loss < 10 * abs(loss):
             continue
-        slots: dict[str, Any] = {"loss": start.loss, "small": loss, "share": share, "lr": lr,
+        slots = {"loss": start.loss, "small": loss, "share": share, "lr": lr,
                  "threshold": limits[tightest]}  # fmt: skip
         evidence[f"loss with weights {share:g} times as large"] = Evidence(loss, start.where)
         said = (opening, ("cause.exploding-weights", slots))

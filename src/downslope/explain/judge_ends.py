@@ -136,7 +136,8 @@ def lies_flat(facts: Facts, known: Known) -> Judgement | None:
         "gradient": Evidence(end.gradient, end.where),
         "least curvature": Evidence(end.least, end.where),
     }
-    if facts.loss[-1] - known.least_loss <= 1e-3 * (facts.loss[0] - known.least_loss):
+    lowest = known.least_loss
+    if np.isfinite(lowest) and facts.loss[-1] - lowest <= 1e-3 * (facts.loss[0] - lowest):
         return None  # what there was to learn is learnt
     units = known.units(facts.flat("end"))
     for name, whole, count, of in _closed(units):
