@@ -33,6 +33,7 @@ _VERDICTS = {
         "Has gone up from a loss of {first} to {loss} in {step} updates: it diverges, though no "
         "number has overflowed yet."
     ),
+    "diverged.downward": "Falls without end: the loss has come to {loss}.",
     "diverged.not-yet": (
         "Diverges, though {step} updates were too few to show it: a part of its error grows at "
         "every update."
@@ -50,6 +51,9 @@ _CAUSES = {
         "Nothing that was measured explains it; the loss bends by {curvature} at the start."
     ),
     "cause.non-finite-data": "The data holds {value}: row {row}, {column}.",
+    "cause.unbounded": (
+        "In some direction the loss bends downward by {least}, everywhere: it has no minimum."
+    ),
     "cause.overflow": "Some number on the way to the loss is too large for this dtype.",
     "cause.overflow-data": (
         "Some number on the way to the loss is too large for this dtype; the largest input is "

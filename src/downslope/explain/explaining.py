@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -35,16 +36,21 @@ def explain_runs(runs: Runs) -> list[Finding]:
         return [_finding(run, judge_curve(run)) for run in runs]
     known = Known(plan)
     try:
-        if known.random_losses is not None:
-            return [_finding(run, judge_random(run, known.random_losses)) for run in runs]
-        facts = list(facts_of(runs, plan, known.curvature))
-        judged = [judge(one, known) for one in facts]
+        with warnings.catch_warnings():  # models warn of single rows, which they never saw
+            warnings.simplefilter("ignore")
+            return _judged(runs, plan, known)
     except Exception as error:  # whatever a model's code does when it is measured
         reason = _first_line(error)
         return [_finding(run, judge_curve(run, reason)) for run in runs]
+
+
+def _judged(runs: Runs, plan: Plan, known: Known) -> list[Finding]:
+    if known.random_losses is not None:
+        return [_finding(run, judge_random(run, known.random_losses)) for run in runs]
+    found = facts_of(runs, plan, known.curvature)
     return [
-        _finding(run, _told_with(run, one, plan), known)
-        for run, one in zip(runs, judged, strict=True)
+        _finding(run, _told_with(run, judge(facts, known), plan), known)
+        for run, facts in zip(runs, found, strict=True)
     ]
 
 

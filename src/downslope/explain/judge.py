@@ -12,6 +12,7 @@ from downslope.explain.findings import Evidence
 from downslope.explain.judge_divergence import judge_divergence
 from downslope.explain.judge_ends import (
     fall_left,
+    falls_without_end,
     is_down,
     lies_flat,
     lies_on_floor,
@@ -39,6 +40,10 @@ _QUESTIONS = (
 
 def judge(facts: Facts, known: Known) -> Judgement:
     """The judgement of one run."""
+    if known.quadratic and facts.bends_down("end") and facts.loss[-1] < facts.loss[0]:
+        found = falls_without_end(facts)
+        if found is not None:
+            return found
     if facts.diverged:
         return judge_divergence(facts, known)
     if facts.steps_done == 0:

@@ -58,6 +58,13 @@ def worth(facts: Facts, known: Known) -> float:
     return min(DONE * whole, max(FLOOR * floor, 1e-3 * halfway))
 
 
+def slopes_on(facts: Facts) -> bool:
+    """Whether the gradient at the end points where the loss does not bend: no bottom in sight."""
+    end = facts.places["end"]
+    rest = (1e-4 * facts.places["start"].gradient) ** 2
+    return end.gradient**2 > 4 * max(end.fall, 0.0) * abs(end.largest) + rest
+
+
 def relative_gradient(facts: Facts, place: str) -> float:
     """Gradient × length of the parameters / loss: free of units."""
     at = facts.places[place]
@@ -125,10 +132,24 @@ def flat_tail(facts: Facts, share: float = 1e-3) -> bool:
     return float(half.max() - half.min()) <= share * max(fallen, 1e-12 * abs(float(half[-1])))
 
 
+def falls_without_end(facts: Facts) -> Judgement | None:
+    """A quadratic that bends downward in some direction, and has been followed there."""
+    end = facts.places["end"]
+    if not facts.diverged and flat_tail(facts):
+        return None
+    evidence = {
+        "least curvature": Evidence(end.least, end.where),
+        "loss": Evidence(float(facts.loss[-1]), end.where),
+    }
+    said: Said = (("diverged.downward", {"loss": float(facts.loss[-1])}),
+                  ("cause.unbounded", {"least": end.least}))  # fmt: skip
+    return Judgement("diverged", "unbounded", "certain", said, evidence)
+
+
 def lies_flat(facts: Facts, known: Known) -> Judgement | None:
     """The loss fell and then stayed, though this is no minimum worth the name: units that are
     dead or saturated, or a saddle."""
-    if not flat_tail(facts) or known.quadratic:
+    if not flat_tail(facts):
         return None
     end = facts.places["end"]
     slots: dict[str, Any] = {"loss": float(facts.loss[-1]), "gradient": end.gradient}
@@ -137,6 +158,8 @@ def lies_flat(facts: Facts, known: Known) -> Judgement | None:
         "least curvature": Evidence(end.least, end.where),
     }
     lowest = known.least_loss
+    if known.quadratic and not facts.bends_down("end"):
+        return None
     if np.isfinite(lowest) and facts.loss[-1] - lowest <= 1e-3 * (facts.loss[0] - lowest):
         return None  # what there was to learn is learnt
     units = known.units(facts.flat("end"))
@@ -159,8 +182,8 @@ def is_down(facts: Facts, known: Known) -> Judgement | None:
         return None
     floor = abs(end.loss - left)
     small = left <= worth(facts, known)
-    if end.gradient**2 > 4 * left * abs(end.largest) + (1e-4 * facts.places["start"].gradient) ** 2:
-        return None  # a slope in a direction that does not bend
+    if slopes_on(facts):
+        return None
     near = end.distance <= NEAR * facts.places["start"].distance or left <= 1e-3 * floor
     if not small or not (near or not facts.settings.full):
         return None

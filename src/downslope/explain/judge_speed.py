@@ -19,6 +19,7 @@ from downslope.explain.judge_ends import (
     fall_left,
     samples_at,
     samples_in_words,
+    slopes_on,
     whole_fall,
     worth,
 )
@@ -85,7 +86,8 @@ def is_slow(facts: Facts, known: Known) -> Judgement | None:
     if last > first or facts.steps_done < 1:
         return None
     needed = needed_updates(facts, known)
-    if facts.bends_down("end") or np.isnan(needed):
+    early = needed < 0.01 * facts.steps_done and not known.quadratic  # a valley that winds on
+    if facts.bends_down("end") or np.isnan(needed) or slopes_on(facts) or early:
         return _open_end(facts, known)
     settings, end = facts.settings, facts.places["end"]
     creeps = needed > SLOW * facts.steps_done
@@ -213,6 +215,8 @@ def _held_back(
 def _rounded(needed: float) -> str:
     if not needed > 10:
         return "ten"
+    if needed > 1e9:
+        return f"{needed:.0e}"
     return f"{float(f'{needed:.2g}'):,.0f}"
 
 
@@ -228,6 +232,9 @@ def _ill_conditioned(
         least, largest = float(other.least[0, 0]), float(other.largest[0, 0])
         after = largest / least if least > 0 else np.inf
         even = float(scales.max()) < 3 * float(scales.min())
+        start = facts.places["start"]
+        before = start.largest / start.least if start.least > 0 else np.inf
+        span = min(span, before)
         if after < span / 10 and even:
             slots = {**slots, "after": after, "size": float(scales.mean())}
             said: Said = (("creeping", slots), ("cause.feature-scales-alike", slots))
@@ -248,13 +255,14 @@ def _ill_conditioned(
     said = (("creeping", slots), ("cause.ill-conditioned", slots))
     end = facts.places["end"]
     least = end.least if end.least > 0 else end.largest / 1e6
-    best = stability.best_heavy_ball(max(least, end.largest / 1e6), end.largest)
+    steepest = max(place.largest for place in facts.places.values() if np.isfinite(place.largest))
+    best = stability.best_heavy_ball(max(least, steepest / 1e6), steepest)
     # No more momentum than lets its own waves die within the run, to DONE of their height.
     dies = DONE ** (2 / max(facts.steps_done, 1))
     momentum = min(round(best.momentum, 4), round(dies, 4), 0.99)
     if facts.settings.momentum >= momentum or not facts.settings.full:
         return Judgement("creeping", "ill-conditioned", sure, said, evidence)
-    rate = (1 + sqrt(momentum)) ** 2 / end.largest
+    rate = (1 + sqrt(momentum)) ** 2 / steepest
     advice = advised("heavy-ball", "lower", {"lr": rate, "momentum": momentum})
     return Judgement("creeping", "ill-conditioned", sure, said, evidence, advice)
 

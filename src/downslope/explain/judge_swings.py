@@ -14,7 +14,7 @@ from downslope.explain import stability
 from downslope.explain.facts import Facts
 from downslope.explain.findings import Confidence, Evidence
 from downslope.explain.judge_divergence import large_column
-from downslope.explain.judge_ends import fall_left, whole_fall
+from downslope.explain.judge_ends import fall_left, slopes_on, whole_fall
 from downslope.explain.judgement import Judgement, Said, advised
 from downslope.explain.known import Known
 
@@ -167,7 +167,8 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
     lr, ratio = settings.lr, facts.ratio("end")
     free = not len(facts.norms) or bool((facts.norms[len(facts.norms) // 2 :]
                                          <= settings.clip_norm).all())  # fmt: skip
-    exact = known.quadratic and settings.kind == "sgd" and not settings.scheduled and free
+    plain = settings.kind == "sgd" and not settings.scheduled
+    exact = known.quadratic and plain and free and not slopes_on(facts)
     if exact and lr is not None:
         factor = float(stability.contraction(lr, end.largest, **settings.heavy))
         stays = abs(factor - 1) < 1e-6
@@ -191,7 +192,7 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
             return found
         said = (("cycling", {}), ("cause.kink", {"gradient": end.gradient, "lr": lr}))
         return Judgement(
-            "cycling", "kink", "likely", said, evidence, advised("lr", "lower", {"lr": lr / 10})
+            "cycling", "kink", "likely", said, evidence, advised("lr", "lower", {"lr": lr / 4})
         )
     factor = 1 - 2 * ratio if not settings.momentum else -float(
         stability.contraction(lr, end.largest, **settings.heavy)
