@@ -12,7 +12,7 @@ import platform
 
 import numpy as np
 import torch
-from _timing import OthersLoad, in_turn, median_ratio
+from _timing import OthersLoad, in_turn, median_ratio, seconds
 from torch import nn, optim
 
 import downslope as ds
@@ -72,7 +72,24 @@ def main() -> None:
                 else f"  (goal <= 1.5: {'met' if ratio <= 1.5 else 'missed'})"
             )
             print(f"{name:20} {engine:8} {alone:8.1f} ms alone, {ratio:5.2f} times with{goal}")
+    explaining()
     print(f"others took {load.share():.0%} of the machine meanwhile")
+
+
+def explaining() -> None:
+    """How long it takes to explain many runs, a second time in a process."""
+    some = problems()
+    for name, problem, rates, batches in (
+        ("line, 2 parameters", some["line, 2 parameters"], 500, [1, "full"]),
+        ("tanh 1-16-1, 49", some["tanh 1-16-1, 49"], 100, [16, "full"]),
+    ):
+        runs = ds.descend(
+            problem, optim.SGD, lr=ds.log_range(1e-4, 1, rates), batch_size=batches, epochs=20,
+            progress=False,
+        )  # fmt: skip
+        runs.explain()
+        took = np.median([seconds(runs.explain) for _ in range(3)])
+        print(f"{name:20} {len(runs):,} runs explained in {took:.1f} s")
 
 
 if __name__ == "__main__":

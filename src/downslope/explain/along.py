@@ -9,7 +9,8 @@ import torch
 from downslope.errors import InputError
 from downslope.explain.curvature import Curvature
 from downslope.explain.facts import settings_of
-from downslope.explain.places import measure
+from downslope.explain.places import few_threads, measure
+from downslope.plan import Plan
 from downslope.runs import Runs
 
 
@@ -27,7 +28,13 @@ def curvature_along(runs: Runs, places: int = 5) -> pl.DataFrame:
             "these runs were loaded without their problem: for curvature, load them with "
             "downslope.load(folder, problem=...)"
         )
-    curvature = Curvature(runs.plan.problem)
+    with few_threads(runs.plan.problem):
+        return _measured(runs, runs.plan, places)
+
+
+def _measured(runs: Runs, plan: Plan, places: int) -> pl.DataFrame:
+    assert runs.path is not None
+    curvature = Curvature(plan.problem)
     reached = np.maximum((runs.steps >= 0).sum(1) - 1, 0)
     columns = np.round(np.linspace(0, 1, places)[None, :-1] * reached[:, None]).astype(np.int64)
     rows = torch.from_numpy(np.arange(len(runs)))[:, None]
@@ -45,7 +52,7 @@ def curvature_along(runs: Runs, places: int = 5) -> pl.DataFrame:
         [np.take_along_axis(runs.steps, columns, 1), runs.steps_done[:, None]], axis=1
     )
     parts = []
-    for group in runs.plan.groups:
+    for group in plan.groups:
         mine = np.flatnonzero(np.isin(runs.settings["run"].to_numpy(), group.index))
         if not len(mine):
             continue

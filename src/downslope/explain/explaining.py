@@ -16,6 +16,7 @@ from downslope.explain.judge_curve import judge_curve
 from downslope.explain.judgement import Judgement
 from downslope.explain.known import Known
 from downslope.explain.looking import facts_of
+from downslope.explain.places import few_threads
 from downslope.explain.trials import follow
 from downslope.plan import Plan
 from downslope.runs import Run, Runs
@@ -36,7 +37,8 @@ def explain_runs(runs: Runs) -> list[Finding]:
         return [_finding(run, judge_curve(run)) for run in runs]
     known = Known(plan)
     try:
-        with warnings.catch_warnings():  # models warn of single rows, which they never saw
+        # Models warn of single rows, which they never saw.
+        with few_threads(plan.problem), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _judged(runs, plan, known)
     except Exception as error:  # whatever a model's code does when it is measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from downslope.engines.processes import threads
 from downslope.explain.curvature import Curvature
 from downslope.explain.lanczos import newton
+from downslope.problem import Problem
 
 Array = NDArray[np.float64]
 
@@ -57,6 +59,13 @@ class Places:
     def part(self, rows: NDArray[np.int64]) -> Places:
         """Those of some runs."""
         return Places(**{name: value[rows] for name, value in vars(self).items()})
+
+
+def few_threads(problem: Problem) -> AbstractContextManager[None]:
+    """One thread for problems so small that more of them would wait for each other."""
+    rows = 1 if problem.train is None else len(problem.train)
+    size = sum(shape.numel() for shape in problem.shapes.values())
+    return threads(1 if size * rows < _SHARED else None)
 
 
 def measure(
