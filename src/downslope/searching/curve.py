@@ -14,7 +14,7 @@ The rule, in order:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,13 +146,23 @@ def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Cho
     >>> choose(curve).place
     1
     """
+    stable = curve.stable
+    if not stable.any():
+        return Choice(None, 0, 0, np.full(len(curve.rates), np.inf), False, False)
+    well = curve.seeds >= curve.seeds[stable].max() / 2  # a few seeds alone choose nothing
+    if not (well | ~stable).all() and (_allowed(curve, 1.0) & well).any():
+        # nor do they part those that tie
+        kept = np.flatnonzero(well | ~stable)
+        part = Curve(curve.rates[kept], curve.ends[kept], curve.diverged[kept], curve.start)
+        of_part = choose(part, resolution, drawn)
+        assert of_part.place is not None
+        level = np.full(len(curve.rates), np.inf)
+        level[kept] = of_part.level
+        place, low, high = kept[[of_part.place, of_part.low, of_part.high]].tolist()
+        return replace(of_part, place=place, low=low, high=high, level=level)
     level = levels(curve.ends, curve.start, resolution)
     spread = over_seeds(level, np.nanstd)
     median = over_seeds(level, np.nanmedian)
-    stable = curve.stable
-    if not stable.any():
-        return Choice(None, 0, 0, np.full(len(median), np.inf), False, False)
-    well = curve.seeds >= curve.seeds[stable].max() / 2  # a few seeds alone choose nothing
     near = stable & well
     near &= median <= np.nanmin(median[near], initial=np.inf) + FLAT
     noisy = bool(near.any() and np.median(spread[near]) > NOISE)
@@ -230,8 +240,15 @@ def middle(rates: Array, low: int, high: int) -> int:
 
 
 def stable_span(curve: Curve, place: int) -> tuple[int, int]:
-    """Places of the lowest and highest rate around `place` between which no seed diverged."""
-    return around(curve.stable, place)
+    """Places of the lowest and highest rate around `place` between which no seed diverged.
+
+    The highest is one that was tried with as many seeds as `place`: with few, luck may hide how
+    near the end of stability is.
+    """
+    low, high = around(curve.stable, place)
+    while curve.seeds[high] < curve.seeds[place]:
+        high -= 1
+    return low, high
 
 
 def beside(curve: Curve, place: int, resolution: float) -> Array:
@@ -242,12 +259,24 @@ def beside(curve: Curve, place: int, resolution: float) -> Array:
     return np.where(curve.stable & np.isfinite(above), above, np.inf)
 
 
-def flat_span(curve: Curve, place: int, noisy: bool, resolution: float) -> tuple[int, int]:
-    """Places of the lowest and highest rate around `place` about as good: see `FLAT`."""
+def flat_span(
+    curve: Curve, place: int, noisy: bool, resolution: float
+) -> tuple[tuple[int, int], bool]:
+    """The rates around `place` about as good: see `FLAT`.
+
+    Seed by seed a rate may be about as good, while its median is far off: it is not counted then.
+
+    Returns:
+        Places of the lowest and highest; whether a rate's median, far off, ends them.
+    """
     above = beside(curve, place, resolution)
     if noisy:
         above = smoothed(np.log10(curve.rates), above)
-    return around(above <= FLAT, place)
+    median = over_seeds(levels(curve.ends, curve.start, resolution), np.nanmedian)
+    far = np.abs(median - median[place]) > FLAT
+    far &= curve.seeds >= curve.seeds[place]
+    span = around((above <= FLAT) & ~far, place)
+    return span, span != around(above <= FLAT, place)
 
 
 def alike(curve: Curve, resolution: float) -> bool:

@@ -134,6 +134,17 @@ class Search:
         return self.seeds(self.effort.seeds if self.drawn else self.effort.first)
 
     @property
+    def more_seeds(self) -> tuple[int, ...]:
+        """Those of all seeds that the first look had not."""
+        return tuple(seed for seed in self.all_seeds if seed not in self.stages[0].seeds)
+
+    @property
+    def whole(self) -> int:
+        """How many runs a rate has that was tried with all seeds: the seeds, for each start."""
+        first = self.stages[0]
+        return len(first.runs) // (len(first.rows) * len(first.seeds)) * len(self.all_seeds)
+
+    @property
     def drawn(self) -> bool:
         """Whether a seed draws anything: the start, the order of samples, or random layers."""
         asked, problem = self.asked, self.asked.problem

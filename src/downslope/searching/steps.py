@@ -15,11 +15,14 @@ import numpy as np
 
 from downslope.errors import EngineError
 from downslope.ranges import Range, rounded
-from downslope.searching.curve import Array, Choice, Curve, alike
+from downslope.searching.curve import Array, Choice, Curve, alike, around, levels, over_seeds
 from downslope.searching.search import EFFORTS, Asked, Effort, Row, Search, Stage, carried_out
 
 PROMISING = 1.4
 """Levels up to this above the best of the first look are looked at again: four times the loss."""
+
+TURNS = 4
+"""How often rates that became promising get all seeds."""
 
 LOWEST, HIGHEST = 1e-18, 1e10
 """How far the search goes on by itself where the best lies at its edge."""
@@ -30,7 +33,7 @@ def search(asked: Asked) -> Search:
     found = wider(first_look(asked))
     for halving in range(1, 3):
         found = closer_others(found, halving)
-    return at_the_edge(closer(second_look(confirmed(found))))
+    return at_the_edge(wide_again(closer(second_look(confirmed(found)))))
 
 
 def first_look(asked: Asked) -> Search:
@@ -155,16 +158,34 @@ def closer_others(found: Search, halving: int) -> Search:
 
 
 def confirmed(found: Search) -> Search:
-    """The promising rates of the first look with all seeds: of few, the luckiest place may win."""
-    new = tuple(seed for seed in found.all_seeds if seed not in found.stages[0].seeds)
+    """The promising rates of the first look with all seeds: of few, the luckiest place may win.
+
+    Where the luckiest falls back, others become promising: those get all seeds in their turn.
+    """
+    new = found.more_seeds
     if not new or found.effort.per_decade == 1 or not isinstance(found.asked.rates, Range):
         return found
-    rows: list[Row] = []
-    for other in found.ranked[: found.effort.others]:
-        level = found.choice(other).level
-        good = found.curve(other).rates[level <= level.min() + PROMISING]
-        rows += [(other, float(rate)) for rate in good if np.isfinite(level.min())]
-    return found.tried(rows, new)
+    for _ in range(TURNS):
+        rows = [
+            (other, rate)
+            for other in found.ranked[: found.effort.others]
+            for rate in promising(found.curve(other), found.resolution, found.whole)
+        ]
+        if not rows:
+            break
+        found = found.tried(rows, new)
+    return found
+
+
+def promising(curve: Curve, resolution: float, whole: int) -> list[float]:
+    """The stable rates with fewer than `whole` runs that may be as good as the best with all."""
+    level = over_seeds(levels(curve.ends, curve.start, resolution), np.nanmedian)
+    level = np.where(curve.stable, level, np.inf)
+    done = curve.seeds >= whole
+    best = level[done].min(initial=np.inf)
+    best = best if np.isfinite(best) else level.min()
+    wanted = ~done & np.isfinite(level) & (level <= best + PROMISING)
+    return [float(rate) for rate in curve.rates[wanted]]
 
 
 def second_look(found: Search) -> Search:
@@ -226,15 +247,43 @@ def closer(found: Search) -> Search:
     return found
 
 
-def at_the_edge(found: Search) -> Search:
-    """Where stability ends: between the last stable rate and the first at which a run diverged."""
+def wide_again(found: Search) -> Search:
+    """The rates of the first look with the best other settings, if those were found later: where
+    stability ends, and what lies beyond, is not known from other settings."""
     best = found.ranked[0]
-    choice, curve = found.choice(best), found.curve(best)
-    if choice.place is None or found.asked.rates is None or isinstance(found.asked.rates, tuple):
+    if not isinstance(found.asked.rates, Range) or not _spans(found.asked):
         return found
-    unstable = np.flatnonzero(~curve.stable & (curve.rates > curve.rates[choice.place]))
-    if not len(unstable) or not found.effort.edge:
+    wide = dict.fromkeys(
+        rate for stage in found.stages[: 1 + len(found.extended)] for _, rate in stage.rows
+    )
+    known = found.curve(best).rates
+    rows: list[Row] = [(best, rate) for rate in wide if rate not in known]
+    return found.tried(rows, found.stages[0].seeds)
+
+
+def at_the_edge(found: Search) -> Search:
+    """Where stability ends, with all seeds: the last stable rate, and between that and the first
+    at which a run diverged."""
+    best = found.ranked[0]
+    if found.choice(best).place is None or not isinstance(found.asked.rates, Range):
         return found
-    last, first = curve.rates[unstable[0] - 1], curve.rates[unstable[0]]
-    rates = _new(np.geomspace(last, first, found.effort.edge + 2)[1:-1], 3, curve.rates)
-    return found.tried([(best, rate) for rate in rates], found.stages[0].seeds)
+    if not found.effort.edge:
+        return found
+    for _ in range(TURNS):
+        curve, last = found.curve(best), _last_stable(found, best)
+        if not found.more_seeds or curve.seeds[last] >= found.whole:
+            break
+        found = found.tried([(best, float(curve.rates[last]))], found.more_seeds)
+    curve, last = found.curve(best), _last_stable(found, best)
+    if last == len(curve.rates) - 1:
+        return found
+    between = np.geomspace(curve.rates[last], curve.rates[last + 1], found.effort.edge + 2)[1:-1]
+    rates = _new(between, 3, curve.rates)
+    return found.tried([(best, rate) for rate in rates], found.all_seeds)
+
+
+def _last_stable(found: Search, other: int) -> int:
+    """The place of the highest rate between which and the best no run diverged."""
+    curve, place = found.curve(other), found.choice(other).place
+    assert place is not None
+    return around(curve.stable, place)[1]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from downslope.optimizers import hyperparameters, is_number
 from downslope.ranges import Range
@@ -32,6 +33,7 @@ class Found:
     stable: Span | None
     unstable: float | None
     flatness: Span | None
+    jumps: bool
 
 
 def short(value: Any) -> str:
@@ -94,6 +96,12 @@ def _on_the_rate(found: Found) -> Iterator[str]:
             f"Runs diverge not far above, at {short(found.unstable)}: with other data, or a longer "
             "training, take a lower rate."
         )
+    if found.jumps:
+        where = "At the neighbouring rates" if found.flatness is None else "Beyond the flat rates"
+        yield (
+            f"{where} the median jumps by more than 10 %, though seed by seed runs end alike: "
+            "seeds differ too much to say how flat the optimum is."
+        )
     default = default_rate(search.asked)
     same = np.isclose(curve.rates, default or np.nan, 1e-9, 0)
     at = int(np.argmax(same))
@@ -107,11 +115,17 @@ def _on_the_rate(found: Found) -> Iterator[str]:
 
 
 def _edges_of_rates(found: Found) -> Iterator[str]:
-    assert found.flatness is not None
     given = "that were tried" if found.search.asked.free else "given"
+    if found.search.asked.free and found.search.asked.axes:
+        given = "that were tried with these settings"
     for at, word, other in ((0, "lowest", "lower"), (-1, "highest", "higher")):
         edge = float(found.curve.rates[at])
-        if found.flatness[at] == edge:
+        if found.lr == edge:
+            yield (
+                f"The chosen rate is the {word} of the rates {given}, {short(edge)}: a {other} one "
+                "may do better."
+            )
+        elif found.flatness is not None and found.flatness[at] == edge:
             yield (
                 f"The {word} of the rates {given}, {short(edge)}, does about as well: a {other} "
                 "one may do better."
@@ -214,9 +228,11 @@ def summary_of(tuning: Tuning) -> str:
         ends = "nothing tried above it diverged"
         if tuning.first_unstable is not None:
             ends = f"at {short(tuning.first_unstable)} a run diverged"
+        tried = tuning.curve.row(by_predicate=pl.col("lr") == tuning.stable[1], named=True)["seeds"]
+        runs = "one run" if tried == 1 else f"{tried} runs"
         lines.append(
-            f"Stable: no run diverged from {short(tuning.stable[0])} to {short(tuning.stable[1])}; "
-            f"{ends}."
+            f"Stable: no run diverged from {short(tuning.stable[0])} to {short(tuning.stable[1])} "
+            f"({runs} there); {ends}."
         )
     if tuning.flatness is not None and tuning.flatness_factor is not None:
         lines.append(
