@@ -132,3 +132,15 @@ def test_words_as_values():
     made = cli_values.searched(["momentum=0:0.9", "weight_decay=1e-6:1", "betas=0.9/0.99"])
     assert made["momentum"] == ds.Range(0, 0.9, log=False)
     assert made["weight_decay"] == ds.Range(1e-6, 1) and made["betas"] == (0.9, 0.99)
+
+
+def test_fit_prints_what_the_word_stands_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", str(DIABETES), *QUICK, "--lr", "auto", "--seeds", "2"]
+    done = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    problem = ds.Problem.from_table(DIABETES, "progression")
+    found = ds.tune(problem, torch.optim.SGD, epochs=3, batch_size=32, progress=False)
+    told = " ".join(done.output.split())
+    assert f"lr='auto' is {found.lr:.4g} for SGD with" in told
+    assert all(" ".join(note.split()) in told for note in found.notes)

@@ -451,3 +451,39 @@ def test_with_a_range_stability_is_that_of_the_settings_chosen():
     assert found.settings["momentum"] not in first  # else nothing would be shown
     assert found.stable[0] == found.curve["lr"].min() == 1e-6 and found.curve["lr"].max() == 100
     assert found.first_unstable < 1.05 * found.stable[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("rosenbrock", r"got str: downslope.problems.make\('rosenbrock'\)"),
+        (nn.Linear(1, 1), "got Linear: Problem.from_model"),
+        (torch.sin, "Problem.from_function"),
+        (3, "got int: Problem.from_model, from_function or from_table"),
+    ],
+)
+def test_what_is_no_problem_is_refused(given, words):
+    for entry in (ds.tune, ds.descend):
+        with pytest.raises(ds.InputError, match=words):
+            entry(given, optim.SGD, steps=3)
+
+
+def test_an_order_that_is_not_drawn_needs_no_seeds():
+    """In cyclic order from a fixed start all seeds give the same runs: 3 are enough to see."""
+    torch.manual_seed(0)
+    model, (X, y) = nn.Linear(3, 1), rows(count=24)
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(X, y), batch_size=8)
+    for problem, options in (
+        (Problem.from_model(model, X, y, loss=nn.MSELoss()), {"order": "cyclic", "batch_size": 8}),
+        (Problem.from_model(model, loader, loss=nn.MSELoss()), {}),
+    ):
+        found = ds.tune(problem, optim.SGD, epochs=3, progress=False, **options)
+        assert set(found.runs.settings["seed"]) == {0, 1, 2}
+    shuffled = ds.tune(problem, optim.SGD, epochs=3, order="shuffle", progress=False)
+    assert set(shuffled.runs.settings["seed"]) == set(range(24))
+
+
+def test_the_reason_for_one_run_at_a_time_is_the_optimizers():
+    """Not that the runs are few: more would be carried out so too."""
+    found = ds.tune(quadratic(1, 3), optim.LBFGS, lr=[0.5, 1.0], seed=1, steps=3, progress=False)
+    said(found, "one at a time (LBFGS is not elementwise)")

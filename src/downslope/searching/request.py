@@ -11,6 +11,7 @@ from downslope.errors import InputError, OptimizerError, listed, nearest
 from downslope.grid import RUN_SETTINGS, Grid, is_many, settled
 from downslope.optimizers import check_names, check_optimizer, hyperparameters, is_number
 from downslope.problem import Problem
+from downslope.problem_rows import checked
 from downslope.ranges import Range
 from downslope.searching.search import LAST_RECORD, WIDE, Asked
 
@@ -35,6 +36,7 @@ def asked_of(
     Raises:
         InputError: one sentence on what is wrong.
     """
+    problem = checked(problem)
     if isinstance(optimizer, list | tuple):
         raise InputError("tune takes one optimizer at a time, got a list; compare() takes several")
     if isinstance(optimizer, Grid):

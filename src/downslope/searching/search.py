@@ -17,6 +17,7 @@ from downslope.grid import Grid
 from downslope.groups import Group
 from downslope.plan import Chunk
 from downslope.problem import Problem
+from downslope.problem_rows import order_is_drawn
 from downslope.ranges import Range
 from downslope.records import settings_table
 from downslope.runs import Runs, assemble
@@ -148,14 +149,12 @@ class Search:
     def drawn(self) -> bool:
         """Whether a seed draws anything: the start, the order of samples, or random layers."""
         asked, problem = self.asked, self.asked.problem
-        if problem.draws_start or problem.loader is not None or problem.random:
+        if problem.draws_start or problem.random:
             return True
-        if problem.train is None:
-            return False
-        given = {"batch_size": problem.batch_size, "order": problem.order, **asked.fixed}
+        given = {"batch_size": None, "order": None, **asked.fixed}
         for other in self.others:
             size, order = ({**given, **other}[name] for name in ("batch_size", "order"))
-            if size not in ("full", None) and (size < len(problem.train) or order == "replacement"):
+            if order_is_drawn(problem, problem.batch_size if size is None else size, order):
                 return True
         return False
 

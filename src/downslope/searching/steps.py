@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from downslope.errors import EngineError
+from downslope.optimizers import why_looped
 from downslope.ranges import Range, rounded
 from downslope.searching.curve import Array, Choice, Curve, alike, around, levels, over_seeds
 from downslope.searching.search import EFFORTS, Asked, Effort, Row, Search, Stage, carried_out
@@ -59,7 +60,7 @@ def first_look(asked: Asked) -> Search:
         if asked.engine == "auto" and "looped" not in runs.settings["engine"]:
             kind = "stacked"
         if asked.engine == "auto" and kind == "looped" and runs.plan is not None:
-            reason = runs.plan.reasons[0]
+            reason = why_looped(asked.optimizer) or runs.plan.reasons[0]
     assert runs.plan is not None
     settled = {"dtype": None, "device": None, "validation": None}  # the plan's problem has them
     asked = replace(asked, problem=runs.plan.problem, options={**asked.options, **settled})
