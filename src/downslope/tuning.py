@@ -126,7 +126,8 @@ def tune(
         progress: show progress, where the output is a terminal.
         **settings: everything else that `descend` takes, but ``study``. A list of a
             hyperparameter, ``batch_size``, ``order`` or ``clip_norm`` is tried whole, with all
-            rates; a `Range` of a hyperparameter or ``clip_norm`` is searched coarse to fine.
+            rates; a `Range` of a hyperparameter or ``clip_norm`` is searched coarse to fine, counts
+            in whole numbers.
             ``every`` is by default the start and the end alone.
 
     Returns:

@@ -86,6 +86,7 @@ class Choice:
         level: (rates,) what was compared; inf where a rate may not be taken.
         noisy: whether seeds differ.
         sharp: whether neighbours on the curve are so much worse that finer steps would gain.
+        cut: whether rates outside the usual ones tie too, and were left out.
     """
 
     place: int | None
@@ -94,6 +95,7 @@ class Choice:
     level: Array
     noisy: bool
     sharp: bool
+    cut: bool = False
 
 
 def over_seeds(ends: Array, what: Callable[..., Array]) -> Array:
@@ -134,11 +136,17 @@ def levels(ends: Array, start: Array, resolution: float) -> Array:
     return shares
 
 
-def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Choice:
+def choose(
+    curve: Curve,
+    resolution: float = 2**-23,
+    drawn: bool = False,
+    usual: tuple[float, float] = (0.0, np.inf),
+) -> Choice:
     """The rate to take; see the rule above.
 
     Args:
         drawn: whether seeds differ, where that cannot be seen since there is but one.
+        usual: of rates that tie, those between these are taken, if there are such.
 
     >>> rates = np.array([0.1, 0.2, 0.3, 0.4])
     >>> ends = np.array([[4.0], [1.0], [2.0], [np.nan]])
@@ -154,7 +162,7 @@ def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Cho
         # nor do they part those that tie
         kept = np.flatnonzero(well | ~stable)
         part = Curve(curve.rates[kept], curve.ends[kept], curve.diverged[kept], curve.start)
-        of_part = choose(part, resolution, drawn)
+        of_part = choose(part, resolution, drawn, usual)
         assert of_part.place is not None
         level = np.full(len(curve.rates), np.inf)
         level[kept] = of_part.level
@@ -174,10 +182,14 @@ def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Cho
         level = smoothed(np.log10(curve.rates), level)
     best = int(np.argmin(level))
     low, high = around(level <= level[best] + (TIE if noisy else EXACT_TIE), best)
+    within = (curve.rates[low : high + 1] >= usual[0]) & (curve.rates[low : high + 1] <= usual[1])
+    cut = bool(within.any() and not within.all())
+    if cut:
+        low, high = low + int(np.flatnonzero(within)[0]), low + int(np.flatnonzero(within)[-1])
     place = middle(curve.rates, low, high)
     beside = level[[p for p in (best - 1, best + 1) if 0 <= p < len(level)]]
     sharp = not noisy and bool((beside > level[best] + TIE).any())
-    return Choice(place, low, high, level, noisy, sharp)
+    return Choice(place, low, high, level, noisy, sharp, cut)
 
 
 def _allowed(curve: Curve, margin: float) -> Mask:

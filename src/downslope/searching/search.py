@@ -183,7 +183,11 @@ class Search:
 
     def choice(self, other: int) -> Choice:
         """The rate to take with these other settings."""
-        return choose(self.curve(other), self.resolution, self.drawn)
+        usual = (WIDE.low * (1 - 1e-9), WIDE.high * (1 + 1e-9))
+        return choose(
+            self.curve(other), self.resolution, self.drawn,
+            usual if self.asked.free else (0.0, float("inf")),
+        )  # fmt: skip
 
     def score(self, other: int) -> float:
         """The median score at the rate to take; inf if none is stable."""

@@ -85,8 +85,14 @@ def _first_rows(
 def _values(axis: Range | Sequence[Any], ranges: int) -> Sequence[Any]:
     """A list's values; of a range so many that all ranges together stay few."""
     if isinstance(axis, Range):
-        return axis.spread({1: 9, 2: 5}.get(ranges, 3)).tolist()
+        ends = axis.place(np.array([axis.low, axis.high], np.float64))
+        return axis.values(np.linspace(ends[0], ends[1], _count(ranges)))
     return axis
+
+
+def _count(ranges: int) -> int:
+    """Values of a range in the first look."""
+    return {1: 9, 2: 5}.get(ranges, 3)
 
 
 def _spans(asked: Asked) -> dict[str, Range]:
@@ -143,9 +149,9 @@ def closer_others(found: Search, halving: int) -> Search:
             options.append([here[name]])
             continue
         ends = axis.place(np.array([axis.low, axis.high]))
-        step = (ends[1] - ends[0]) / (len(_values(axis, len(spans))) - 1) / 2**halving
+        step = (ends[1] - ends[0]) / (_count(len(spans)) - 1) / 2**halving
         place = axis.place(np.array([here[name]]))[0]
-        options.append(list(dict.fromkeys(axis.value(place + step * np.arange(-1, 2)).tolist())))
+        options.append(axis.values(place + step * np.arange(-1, 2)))
     new = [dict(zip(found.asked.axes, values, strict=True)) for values in product(*options)]
     new = [settings for settings in new if settings not in found.others]
     near = np.abs(np.log10(curve.rates / curve.rates[choice.place])) <= 0.8
