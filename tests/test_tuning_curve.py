@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from downslope.searching.closely import promising
 from downslope.searching.curve import (
     MARGIN,
     Curve,
@@ -15,7 +16,6 @@ from downslope.searching.curve import (
     smoothed,
     stable_span,
 )
-from downslope.searching.steps import promising
 
 FINE = np.geomspace(0.01, 1, 65)
 EPS = 2.0**-23
