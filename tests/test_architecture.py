@@ -134,6 +134,7 @@ ORDER = [
     "searching.curve",
     "searching.search",
     "searching.request",
+    "searching.closely",
     "searching.steps",
     "searching.words",
     "searching",

@@ -86,6 +86,16 @@ def test_no_stable_rate_ends_with_status_1(tmp_path):
         (["--lr", "1:0.1"], "lower to a higher"),
         (["--set", "momentum"], "NAME=VALUE"),
         (["--set", "momentum=0:a"], "NAME=LOW:HIGH"),
+        (["--set", "batch_size=8"], "batch_size is set by the option --batch-size"),
+        (["--set", "lr=0.1"], "the option --lr"),
+        (["--set", "seed=1"], "the option --seeds"),
+        (["--set", "engine=fused"], "the option --engine"),
+        (["--set", "order=cyclic"], "the option --order"),
+        (["--set", "epochs=5"], "the option --epochs"),
+        (["--set", "optimizer=Adam"], "the option --optimizer"),
+        (["--set", "problem=1"], "in Python alone"),
+        (["--set", "progress=0"], "in Python alone"),
+        (["--epochs", "0"], "epochs must be at least 1"),
         (["--set", "momentun=0.9"], "did you mean 'momentum'"),
         (["--optimizer", "sdg"], "did you mean 'SGD'"),
         (["--task", "regresion"], "did you mean 'regression'"),
@@ -132,3 +142,24 @@ def test_words_as_values():
     made = cli_values.searched(["momentum=0:0.9", "weight_decay=1e-6:1", "betas=0.9/0.99"])
     assert made["momentum"] == ds.Range(0, 0.9, log=False)
     assert made["weight_decay"] == ds.Range(1e-6, 1) and made["betas"] == (0.9, 0.99)
+
+
+def test_fit_prints_what_the_word_stands_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["fit", str(DIABETES), *QUICK, "--lr", "auto", "--seeds", "2"]
+    done = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "80"})
+    assert done.exit_code == 0, done.output
+    problem = ds.Problem.from_table(DIABETES, "progression")
+    found = ds.tune(problem, torch.optim.SGD, epochs=3, batch_size=32, progress=False)
+    told = " ".join(done.output.split())
+    assert f"lr='auto' is {found.lr:.4g} for SGD with" in told
+    assert all(" ".join(note.split()) in told for note in found.notes)
+
+
+def test_a_name_of_an_option_ends_with_status_2(monkeypatch, capsys):
+    words = ["tune", str(DIABETES), *QUICK, "--set", "batch_size=8"]
+    monkeypatch.setattr(sys, "argv", ["downslope", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert "--batch-size" in capsys.readouterr().err

@@ -5,6 +5,7 @@ import torch
 from torch import nn, optim
 
 import downslope as ds
+from downslope.errors import StudyError
 from downslope.problem import Problem
 
 QUIET = {"progress": False}
@@ -118,3 +119,27 @@ def test_wrong_use(network):
     with pytest.raises(ds.DownslopeError, match="found no rate for SGD: No stable rate") as told:
         ds.descend(hopeless, optim.SGD, lr="auto", steps=3, progress=False)
     assert not isinstance(told.value, ds.InputError)
+
+
+def test_what_was_found_is_kept(network):
+    options = {"epochs": 2, "batch_size": 16, "momentum": 0.5, **QUIET}
+    runs = ds.descend(network, optim.SGD, lr="auto", seed=range(2), **options)
+    found = ds.tune(network, optim.SGD, **options)
+    (rate,) = runs.plan.tuned
+    assert rate.lr == found.lr and set(found.notes) <= set(rate.said)
+    assert f"lr='auto' is {found.lr:.4g} for SGD with" in rate.lines[0]
+    assert "momentum=0.5" in rate.of and "batch_size=16" in rate.of and "lr" not in rate.of
+    assert any(f"Stable: no run diverged from {found.stable[0]:.4g}" in line for line in rate.said)
+    assert ds.descend(network, optim.SGD, lr=0.1, **options).plan.tuned == ()
+
+
+def test_a_study_whose_rate_differs_names_both(network, tmp_path):
+    options = {"lr": "auto", "epochs": 2, "batch_size": 16, "study": tmp_path / "s", **QUIET}
+    first = ds.descend(network, optim.SGD, **options).table["lr"][0]
+    now = ds.tune(network, optim.SGD, engine="looped", epochs=2, batch_size=16, **QUIET).lr
+    assert now != first
+    with pytest.raises(StudyError) as told:
+        ds.descend(network, optim.SGD, engine="looped", **options)
+    assert f"lr='auto' was {first:.6g} for SGD with batch_size=16, and is {now:.6g} now" in str(
+        told.value
+    )

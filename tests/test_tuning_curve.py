@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from downslope.searching.closely import promising
 from downslope.searching.curve import (
     MARGIN,
     Curve,
@@ -104,14 +105,14 @@ def test_spans():
     ends = np.array([[3.0], [1.05], [1.0], [1.09], [1.2], [np.nan], [1.0], [np.nan]])
     made = curve([1, 2, 3, 4, 5, 6, 7, 8], ends)
     assert stable_span(made, 2) == (0, 4)
-    assert flat_span(made, 2, False, EPS) == (1, 3)
+    assert flat_span(made, 2, False, EPS) == ((1, 3), False)
 
 
 def test_flatness_is_measured_over_the_same_seeds():
     """A seed that always ends high must not make the rates without it look better."""
     ends = np.array([[1.0, np.nan], [1.0, 9.0], [1.0, 9.0]])
     made = Curve(np.array([1.0, 2, 3]), ends, np.zeros((3, 2), bool), np.full(2, 99.0))
-    assert flat_span(made, 1, False, EPS) == (0, 2)
+    assert flat_span(made, 1, False, EPS) == ((0, 2), False)
     assert alike(made, EPS)
 
 
@@ -140,3 +141,56 @@ def test_the_choice_depends_on_neither_units_nor_the_order_of_seeds(seed, scale,
     assert choose(curve(FINE * factor, ends)).place == place
     assert choose(curve(FINE, ends[:, ::-1])).place == place
     assert choose(curve(FINE, ends * scale, 100 * scale)).place == place
+
+
+def test_rates_with_few_seeds_do_not_part_those_that_tie():
+    """Between the rates that were tried with all seeds lie some of the first look."""
+    rates = np.geomspace(0.01, 1, 21)
+    ends = np.full((21, 8), 2.0) * np.exp(0.001 * np.arange(8))
+    ends[5, 3:] = np.nan
+    ends[5, :3] = 0.2  # lucky, in the middle of the stretch
+    made = Curve(rates, ends, np.zeros((21, 8), bool), np.full(8, 9.0))
+    chosen = choose(made)
+    assert (chosen.place, chosen.low, chosen.high) == (10, 0, 20)
+    assert np.isinf(chosen.level[5])
+    made.diverged[5, 3] = True  # this one does: it is not stable
+    assert choose(made).low == 6 or choose(made).high == 4
+
+
+def test_a_few_seeds_can_show_that_a_rate_is_unstable():
+    ends = np.full((4, 8), 2.0) / np.arange(1, 5)[:, None] * np.exp(0.1 * np.arange(8))
+    ends[3] = np.nan
+    diverged = np.zeros((4, 8), bool)
+    diverged[3, 0] = True
+    made = Curve(np.array([0.1, 0.2, 0.3, 0.31]), ends, diverged, np.full(8, 9.0))
+    assert choose(made).place == 1  # 0.3 lies too close below
+
+
+def test_flatness_needs_the_medians_too():
+    """Seed by seed alike, but the median of an even number of seeds in two heaps jumps."""
+    low, high = np.full(9, 1.0), np.full(9, 10.0)
+    ends = np.where(np.arange(9) < 5, low, high) * np.ones((3, 1))
+    ends[0, 0] = 10.0  # the fifth of nine is now in the upper heap
+    made = curve([1, 2, 3], ends)
+    assert flat_span(made, 1, False, EPS) == ((1, 2), True)
+
+
+def test_stability_ends_where_all_seeds_were_tried():
+    ends = np.ones((4, 6))
+    ends[2, 3:] = np.nan  # three seeds alone
+    diverged = np.zeros((4, 6), bool)
+    diverged[3, 0], ends[3, 0] = True, np.nan
+    made = Curve(np.array([1.0, 2, 3, 4]), ends, diverged, np.full(6, 9.0))
+    assert stable_span(made, 0) == (0, 1)
+
+
+def test_rates_become_promising_when_the_luckiest_falls_back():
+    """Two rates look alike until all seeds are in; then what was 30 times worse is the best."""
+    ends = np.full((3, 6), np.nan)
+    ends[:, :3] = [[100.0], [1.0], [30.0]]
+    made = Curve(np.array([1.0, 2, 3]), ends, np.zeros((3, 6), bool), np.full(6, 1e3))
+    assert promising(made, EPS, 6) == [2.0]
+    ends[1, 3:] = 900.0  # of the logarithms of six the median is now that of 30
+    assert promising(made, EPS, 6) == [1.0, 3.0]
+    ends[[0, 2], 3:] = 40.0
+    assert promising(made, EPS, 6) == []

@@ -60,13 +60,39 @@ def rates(text: str) -> Any:
         ) from error
 
 
+OPTIONS_OF_TUNE = {
+    "lr": "--lr", "batch_size": "--batch-size", "order": "--order", "seed": "--seeds",
+    "epochs": "--epochs", "clip_norm": "--clip-norm", "validation": "--validation",
+    "engine": "--engine", "optimizer": "--optimizer",
+}  # fmt: skip
+"""What is no hyperparameter to ``--set``, by the option that sets it."""
+
+NOT_SET = ("problem", "progress", "steps", "start", "every", "keep", "schedule", "tolerance",
+           "patience", "divergence", "gradient", "dtype", "device", "study")  # fmt: skip
+"""What `tune` takes in Python alone."""
+
+
 def searched(settings: list[str]) -> dict[str, Any]:
-    """What ``--set`` says to `tune`: a value, a list of them, or a `Range`, by name."""
+    """What ``--set`` says to `tune`: a value, a list of them, or a `Range`, by name.
+
+    Raises:
+        InputError: where it is not NAME=VALUE, or the name is of no hyperparameter.
+    """
     made: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not text or not name:
             raise InputError(f"--set takes NAME=VALUE, got {setting!r}")
+        if name in OPTIONS_OF_TUNE:
+            raise InputError(
+                f"--set takes hyperparameters, got {setting!r}: {name} is set by the option "
+                f"{OPTIONS_OF_TUNE[name]}"
+            )
+        if name in NOT_SET:
+            raise InputError(
+                f"--set takes hyperparameters, got {setting!r}: {name} can be given to "
+                "downslope.tune in Python alone"
+            )
         values = [_value(part) for part in text.split(",")]
         made[name] = values if len(values) > 1 else values[0]
         if ":" in text:

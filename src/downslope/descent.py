@@ -21,9 +21,9 @@ from downslope.grid_checks import check_settings
 from downslope.groups import check_size, expand
 from downslope.handwritten import check_gradient
 from downslope.optimizers import check_complete, check_names, check_optimizer
-from downslope.plan import Chunk, Plan, make_plan
+from downslope.plan import Chunk, Plan, TunedRate, make_plan
 from downslope.problem import Problem
-from downslope.problem_rows import with_validation
+from downslope.problem_rows import checked, with_validation
 from downslope.progress import Progress
 from downslope.ranges import asks_auto
 from downslope.records import settings_table
@@ -74,7 +74,8 @@ def descend(
     Lists, ranges and arrays of hyperparameters, ``batch_size``, ``order``, ``clip_norm``,
     ``start`` and ``seed`` are grids: their product is carried out. A tuple is one value; a dict
     gives values by parameter-name pattern. ``lr="auto"`` is tuned (see `tune`) for each combination
-    of an optimizer's other settings, batch size, order and clipping by itself.
+    of an optimizer's other settings, batch size, order and clipping by itself; ``runs.plan.tuned``
+    holds what was found, and what must be known of it.
 
     Args:
         problem: what to minimise.
@@ -122,7 +123,7 @@ def descend(
     >>> [round(loss, 3) for loss in runs.table["final_loss"]]
     [1.003, 1.0, 26.0]
     """
-    problem = problem.to(dtype=_dtype(dtype), device=_device(device))
+    problem = checked(problem).to(dtype=_dtype(dtype), device=_device(device))
     if validation is not None:
         problem = with_validation(problem, validation)
     options = Options(
@@ -158,10 +159,11 @@ def descend(
         )
     shared = settled(shared)
     starts = _starts(problem, start)
+    rates: tuple[TunedRate, ...] = ()
     if any(asks_auto(s.get("lr")) for g in grids for s in (shared, g.settings, *(g.rows or ()))):
         from downslope.searching.auto import tuned
 
-        grids, shared = tuned(problem, grids, shared, options, starts, engine, progress)
+        grids, shared, rates = tuned(problem, grids, shared, options, starts, engine, progress)
     check_size(grids, shared, len(starts))
     parameters = list(problem.template.model.parameters())
     check_settings(grids, {n: v for n, v in shared.items() if n not in RUN_SETTINGS}, parameters)
@@ -173,7 +175,7 @@ def descend(
     if options.schedule is not None:
         for group in {(g.optimizer, g.batch_size): g for g in groups}.values():
             try_schedule(Work(problem, group, options, tuple(starts)))
-    plan = make_plan(problem, options, starts, groups, engine)
+    plan = replace(make_plan(problem, options, starts, groups, engine), tuned=rates)
     _check_memory(plan)
     if study is None:
         return carry_out(plan, None, progress)

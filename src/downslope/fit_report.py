@@ -55,6 +55,8 @@ def print_fit(found: Fit, source: str) -> None:
     terminal.print_lines(problem.table.schema.describe(), out)
     terminal.print_lines([f"note: {note}" for note in problem.notes], out, indent="")
     measure, units = _units(problem)
+    tuned = [] if runs.plan is None else runs.plan.tuned
+    terminal.print_lines([line for rate in tuned for line in rate.lines], out)
     ranked = ranking.rank(runs)
     engines = ", ".join(runs.settings["engine"].unique(maintain_order=True))
     out.print(f"\n{len(runs)} runs ({engines})")
@@ -133,6 +135,7 @@ def fit_as_json(found: Fit, folder: str) -> dict[str, Any]:
             "findings": [
                 {"of": what, **as_plain(finding)} for what, _, finding in findings_of(runs)
             ],
+            "tuned": [] if runs.plan is None else [asdict(rate) for rate in runs.plan.tuned],
             "test": {"chosen": found.chosen, "plain": found.plain},
             "notes": list(found.problem.notes),
             "files": [str(file) for file in found.files],

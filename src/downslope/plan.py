@@ -48,6 +48,26 @@ class Chunk:
     engine: str
 
 
+@dataclass(frozen=True)
+class TunedRate:
+    """What ``lr="auto"`` stands for in some runs.
+
+    Attributes:
+        of: which runs: the optimizer and its other settings, in words.
+        lr: the rate that was found.
+        said: what must be known of it, in sentences.
+    """
+
+    of: str
+    lr: float
+    said: tuple[str, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """It in words, a line each."""
+        return [f"lr='auto' is {self.lr:.4g} for {self.of}", *self.said]
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Everything that decides what the runs will be, fixed before the first of them.
@@ -57,6 +77,7 @@ class Plan:
 
     Attributes:
         reasons: for each group, why its engine was taken.
+        tuned: the rates that ``lr="auto"`` stands for.
         unknown: what a study on disk cannot hold, so that its runs cannot be computed again.
     """
 
@@ -67,6 +88,7 @@ class Plan:
     chunks: tuple[Chunk, ...]
     reasons: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    tuned: tuple[TunedRate, ...] = ()
     traced: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @property

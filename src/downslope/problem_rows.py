@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from downslope.data import Rows, as_tensor
 from downslope.errors import InputError, ProblemError
@@ -15,6 +16,38 @@ from downslope.randomness import borrowed
 
 EVALUATED_ROWS = 8192
 """Rows evaluated at once where the loss of all rows can be put together from blocks."""
+
+
+def checked(problem: Any) -> Problem:
+    """What was given as a problem, if it is one.
+
+    Raises:
+        InputError: if it is not, with what makes one of it.
+    """
+    if isinstance(problem, Problem):
+        return problem
+    made = "Problem.from_model, from_function or from_table makes one"
+    if isinstance(problem, str):
+        made = f"downslope.problems.make({problem!r}) makes one out of a name of the collection"
+    elif isinstance(problem, nn.Module):
+        made = "Problem.from_model(model, X, y, loss=...) makes one out of a model and data"
+    elif callable(problem):
+        made = "Problem.from_function(function, start=...) makes one out of a function"
+    raise InputError(f"problem must be a downslope.Problem, got {type(problem).__name__}: {made}")
+
+
+def order_is_drawn(problem: Problem, size: int | str | None, order: str | None) -> bool:
+    """Whether the seed decides which samples make which step.
+
+    Args:
+        size: the batch size; order: how samples are drawn, or None for the problem's own.
+    """
+    if problem.loader is not None:
+        return True
+    order = order or problem.order
+    if problem.train is None or size in ("full", None) or order == "cyclic":
+        return False
+    return order == "replacement" or int(size or 0) < len(problem.train)
 
 
 def in_double_precision(problem: Problem) -> Problem:

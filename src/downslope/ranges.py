@@ -26,6 +26,7 @@ class Range:
     Args:
         low, high: the ends; low below high.
         log: whether steps are multiplied (rates, decays) or added (``log=False``: momentum).
+        whole: whether only whole numbers are tried (counts).
 
     Raises:
         InputError: if the ends are no numbers in this order, or not above 0 for a logarithm.
@@ -39,6 +40,7 @@ class Range:
     low: float
     high: float
     log: bool = True
+    whole: bool = False
 
     def __post_init__(self) -> None:
         for end in (self.low, self.high):
@@ -54,15 +56,29 @@ class Range:
                 "give log=False for steps of equal size"
             )
 
+        if self.whole and np.ceil(self.low) > np.floor(self.high):
+            raise InputError(f"no whole number lies between {self.low} and {self.high}")
+
     def place(self, values: Places) -> Places:
         """Places on the scale on which steps are equal."""
         made: Places = np.log10(values) if self.log else np.asarray(values, np.float64)
         return made
 
     def value(self, places: Places) -> Places:
-        """Places on that scale as values, within the range, to four digits."""
+        """Places on that scale as values, within the range, to four digits or whole."""
         raw = 10.0**places if self.log else places
-        return rounded(np.clip(raw, self.low, self.high), 4)
+        if self.whole:
+            return np.clip(np.round(raw), np.ceil(self.low), np.floor(self.high))
+        return np.clip(rounded(raw, 4), self.low, self.high)
+
+    def values(self, places: Places) -> list[float]:
+        """The same, each once, as numbers of Python: int where they are whole.
+
+        >>> Range(1, 4, whole=True).values(np.linspace(0, 0.7, 9))
+        [1, 2, 3, 4]
+        """
+        made = dict.fromkeys(self.value(places).tolist())
+        return [int(value) if self.whole else value for value in made]
 
     def at(self, unit: float) -> float:
         """The value at `unit` of the way, between 0 and 1; twelve digits.
@@ -72,10 +88,13 @@ class Range:
         """
         low, high = self.place(np.array([self.low, self.high], np.float64)).tolist()
         along = low + unit * (high - low)
+        if self.whole:
+            return int(self.value(np.array([along]))[0])
         return float(f"{10.0**along if self.log else along:.12g}")
 
     def __str__(self) -> str:
-        return f"{self.low:g} to {self.high:g}, evenly" + " in its logarithm" * self.log
+        kind = "whole numbers, " * self.whole
+        return f"{self.low:g} to {self.high:g}, {kind}evenly" + " in its logarithm" * self.log
 
     def spread(self, count: int) -> Places:
         """`count` values evenly spaced over all of it, (count,)."""

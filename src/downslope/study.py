@@ -122,6 +122,7 @@ class Study:
             },
             "dtype": str(plan.problem.dtype).removeprefix("torch."),
             "options": fingerprint.of_options(plan.options),
+            "tuned": {rate.of: rate.lr for rate in plan.tuned},
             "starts": len(plan.starts) if plan.starts != (None,) else 0,
             "chunks": [[c.group, c.rows.start, c.rows.stop, c.engine] for c in plan.chunks],
             "fingerprint": {
@@ -148,9 +149,16 @@ class Study:
             differing.append(f"the options {listed(options)}")
         if wanted["fingerprint"]["starts"] != found["fingerprint"].get("starts"):
             differing.append("the starts given")
+        before = found.get("tuned", {})  # lr="auto" need not find the same by another engine
+        moved = [
+            f"; lr='auto' was {before[of]:.6g} for {of}, and is {lr:.6g} now"
+            for of, lr in wanted["tuned"].items()
+            if before.get(of, lr) != lr
+        ]
         if differing:
             raise StudyError(
-                f"study {str(self.folder)!r} is of something else: {listed(differing)} differ; "
+                f"study {str(self.folder)!r} is of something else: {listed(differing)} differ"
+                f"{''.join(moved)}; "
                 "give another folder, or ask for the same again"
             )
 

@@ -28,12 +28,14 @@ class Tuning:
         lr: the chosen rate; None if no stable one was found, or the optimizer has none.
         settings: all chosen and given settings, as `descend` takes them.
         stable: the lowest and highest rate tried between which, the chosen one among them, no run
-            of any seed diverged (as `descend` says so: within this horizon). None without a rate.
+            of any seed diverged (as `descend` says so: within this horizon); the highest was
+            tried with as many seeds as the chosen one. None without a rate.
         first_unstable: the lowest rate tried above `stable`, at which a run diverged; None if
             there is none.
         flatness: the lowest and highest rate tried around the chosen one between which losses are
             within 10 % of those at the chosen one: the median over the same seeds, smoothed like
-            those (where losses go below zero, 10 % of the way from the start to the best).
+            those, and the median itself (where losses go below zero, 10 % of the way from the
+            start to the best). None where seeds differ too much to say; a note says so.
         runs: all runs of the search, as one `Runs`.
         curve: a row a rate, with the chosen other settings: lr, median, low and high (final
             losses over the seeds that did not diverge), diverged, seeds.
@@ -124,7 +126,8 @@ def tune(
         progress: show progress, where the output is a terminal.
         **settings: everything else that `descend` takes, but ``study``. A list of a
             hyperparameter, ``batch_size``, ``order`` or ``clip_norm`` is tried whole, with all
-            rates; a `Range` of a hyperparameter or ``clip_norm`` is searched coarse to fine.
+            rates; a `Range` of a hyperparameter or ``clip_norm`` is searched coarse to fine, counts
+            in whole numbers.
             ``every`` is by default the start and the end alone.
 
     Returns:
@@ -148,7 +151,7 @@ def _told(found: Search) -> Tuning:
     other = found.ranked[0]
     curve, choice = found.curve(other), found.choice(other)
     runs = merged(found.stages)
-    place = choice.place
+    place, jumps = choice.place, False
     has_rate = asked.rates is not None
     default = default_rate(asked)
     if place is not None and has_rate and default is not None and not rate_matters(found, other):
@@ -160,10 +163,11 @@ def _told(found: Search) -> Tuning:
     if lr is not None and place is not None:
         low, high = stable_span(curve, place)
         stable = (float(curve.rates[low]), float(curve.rates[high]))
-        if high < len(curve.rates) - 1:
-            unstable = float(curve.rates[high + 1])
-        low, high = flat_span(curve, place, choice.noisy, found.resolution)
-        flatness = (float(curve.rates[low]), float(curve.rates[high]))
+        above = np.flatnonzero(~curve.stable[place:])
+        unstable = float(curve.rates[place + above[0]]) if len(above) else None
+        (low, high), jumps = flat_span(curve, place, choice.noisy, found.resolution)
+        if low < high or not jumps:
+            flatness = (float(curve.rates[low]), float(curve.rates[high]))
     chosen = {**asked.fixed, **({} if place is None else found.others[other])}
     if lr is not None:
         chosen = {"lr": lr, **chosen}
@@ -178,7 +182,7 @@ def _told(found: Search) -> Tuning:
             "seeds": curve.seeds,
         }
     )
-    told = Found(found, other, curve, choice, place, lr, stable, unstable, flatness)
+    told = Found(found, other, curve, choice, place, lr, stable, unstable, flatness, jumps)
     return Tuning(
         optimizer=asked.optimizer,
         lr=lr,

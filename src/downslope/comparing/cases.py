@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from downslope import problems as collection
 from downslope.errors import InputError
 from downslope.problem import Problem
-from downslope.problem_rows import with_validation
+from downslope.problem_rows import order_is_drawn, with_validation
 from downslope.sampling import batches
 
 RECORDS, RECORDS_OF_FULL = 100, 1000
@@ -150,7 +150,7 @@ def _case(
         order=order,
         updates=updates,
         every=max(1, updates // (RECORDS_OF_FULL if size == "full" else RECORDS)),
-        varies=given.draws_start or given.random or _drawn(given, size, order),
+        varies=given.draws_start or given.random or order_is_drawn(given, size, order),
     )
 
 
@@ -181,13 +181,3 @@ def _updates_per_epoch(problem: Problem, size: int | str | None) -> int:
 def _batches(problem: Problem, size: int) -> list[slice]:
     assert problem.train is not None
     return batches(len(problem.train), size, problem.drop_last)
-
-
-def _drawn(problem: Problem, size: int | str | None, order: str | None) -> bool:
-    """Whether the seed decides which samples make which step."""
-    if problem.loader is not None:
-        return True
-    order = order or problem.order
-    if problem.train is None or size == "full" or order == "cyclic":
-        return False
-    return order == "replacement" or int(size or 0) < len(problem.train)

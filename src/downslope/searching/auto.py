@@ -9,6 +9,7 @@ from typing import Any
 from downslope.engines.work import Options, Start
 from downslope.errors import DownslopeError, InputError
 from downslope.grid import RUN_SETTINGS, Grid, is_many
+from downslope.plan import TunedRate
 from downslope.problem import Problem
 from downslope.ranges import AUTO, asks_auto
 from downslope.searching.search import LAST_RECORD
@@ -24,7 +25,7 @@ def tuned(
     starts: Sequence[Start | None],
     engine: str,
     progress: bool,
-) -> tuple[list[Grid], dict[str, Any]]:
+) -> tuple[list[Grid], dict[str, Any], tuple[TunedRate, ...]]:
     """The grids and shared settings with a number for each rate that was "auto".
 
     Each combination of an optimizer's other settings, batch size, order and clipping gets a rate
@@ -34,7 +35,7 @@ def tuned(
 
     Returns:
         Grids of rows, in the order in which the values were given, where a rate was "auto"; the
-        others as they were. The shared settings without a rate that was "auto".
+        others as they were. The shared settings without a rate that was "auto". The rates.
 
     Raises:
         DownslopeError: if there is no stable rate for some combination.
@@ -53,6 +54,7 @@ def tuned(
     if options.tolerance is not None or options.patience is not None:
         horizon["every"] = options.every
     made = []
+    rates: list[TunedRate] = []
     for grid in grids:
         given = {**{n: v for n, v in shared.items() if n not in grid.settings}, **grid.settings}
         rows = [dict(row) for row in grid.rows or ({},)]
@@ -89,24 +91,26 @@ def tuned(
                 asked = {**fixed, **{n: v for n, v in settings.items() if n != "seed"}, **horizon}
                 key = repr(sorted(asked.items(), key=lambda item: item[0]))
                 if key not in known:
-                    known[key] = _rate(problem, grid, asked, engine, progress)
+                    rates.append(_rate(problem, grid, asked, engine, progress))
+                    known[key] = rates[-1].lr
                 settings["lr"] = known[key]
         whole = Grid(grid.optimizer, **{n: v for n, v in grid.settings.items() if n not in many})
         whole.rows = tuple(combinations)
         made.append(whole)
     if asks_auto(shared.get("lr")):
         shared = {name: value for name, value in shared.items() if name != "lr"}
-    return made, dict(shared)
+    return made, dict(shared), tuple(rates)
 
 
 def _rate(
     problem: Problem, grid: Grid, asked: dict[str, Any], engine: str, progress: bool
-) -> float:
+) -> TunedRate:
     found = tune(problem, grid.optimizer, engine=engine, progress=progress, **asked)
+    settings = {
+        n: v for n, v in found.settings.items() if v is not None and n not in ("order", "lr")
+    }
+    of = f"{grid.optimizer.__name__}{' with ' if settings else ''}{shown(settings)}"
     if found.lr is None:
-        settings = {n: v for n, v in found.settings.items() if v is not None and n != "order"}
-        raise DownslopeError(
-            f"lr='auto' found no rate for {grid.optimizer.__name__}"
-            f"{' with ' if settings else ''}{shown(settings)}: {found.notes[0]}"
-        )
-    return found.lr
+        raise DownslopeError(f"lr='auto' found no rate for {of}: {found.notes[0]}")
+    stable = [line for line in found.summary.splitlines() if line.startswith("Stable: ")]
+    return TunedRate(of, found.lr, (*stable, *found.notes))

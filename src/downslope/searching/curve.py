@@ -14,7 +14,7 @@ The rule, in order:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,7 @@ class Choice:
         level: (rates,) what was compared; inf where a rate may not be taken.
         noisy: whether seeds differ.
         sharp: whether neighbours on the curve are so much worse that finer steps would gain.
+        cut: whether rates outside the usual ones tie too, and were left out.
     """
 
     place: int | None
@@ -94,6 +95,7 @@ class Choice:
     level: Array
     noisy: bool
     sharp: bool
+    cut: bool = False
 
 
 def over_seeds(ends: Array, what: Callable[..., Array]) -> Array:
@@ -134,11 +136,17 @@ def levels(ends: Array, start: Array, resolution: float) -> Array:
     return shares
 
 
-def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Choice:
+def choose(
+    curve: Curve,
+    resolution: float = 2**-23,
+    drawn: bool = False,
+    usual: tuple[float, float] = (0.0, np.inf),
+) -> Choice:
     """The rate to take; see the rule above.
 
     Args:
         drawn: whether seeds differ, where that cannot be seen since there is but one.
+        usual: of rates that tie, those between these are taken, if there are such.
 
     >>> rates = np.array([0.1, 0.2, 0.3, 0.4])
     >>> ends = np.array([[4.0], [1.0], [2.0], [np.nan]])
@@ -146,13 +154,23 @@ def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Cho
     >>> choose(curve).place
     1
     """
+    stable = curve.stable
+    if not stable.any():
+        return Choice(None, 0, 0, np.full(len(curve.rates), np.inf), False, False)
+    well = curve.seeds >= curve.seeds[stable].max() / 2  # a few seeds alone choose nothing
+    if not (well | ~stable).all() and (_allowed(curve, 1.0) & well).any():
+        # nor do they part those that tie
+        kept = np.flatnonzero(well | ~stable)
+        part = Curve(curve.rates[kept], curve.ends[kept], curve.diverged[kept], curve.start)
+        of_part = choose(part, resolution, drawn, usual)
+        assert of_part.place is not None
+        level = np.full(len(curve.rates), np.inf)
+        level[kept] = of_part.level
+        place, low, high = kept[[of_part.place, of_part.low, of_part.high]].tolist()
+        return replace(of_part, place=place, low=low, high=high, level=level)
     level = levels(curve.ends, curve.start, resolution)
     spread = over_seeds(level, np.nanstd)
     median = over_seeds(level, np.nanmedian)
-    stable = curve.stable
-    if not stable.any():
-        return Choice(None, 0, 0, np.full(len(median), np.inf), False, False)
-    well = curve.seeds >= curve.seeds[stable].max() / 2  # a few seeds alone choose nothing
     near = stable & well
     near &= median <= np.nanmin(median[near], initial=np.inf) + FLAT
     noisy = bool(near.any() and np.median(spread[near]) > NOISE)
@@ -164,10 +182,14 @@ def choose(curve: Curve, resolution: float = 2**-23, drawn: bool = False) -> Cho
         level = smoothed(np.log10(curve.rates), level)
     best = int(np.argmin(level))
     low, high = around(level <= level[best] + (TIE if noisy else EXACT_TIE), best)
+    within = (curve.rates[low : high + 1] >= usual[0]) & (curve.rates[low : high + 1] <= usual[1])
+    cut = bool(within.any() and not within.all())
+    if cut:
+        low, high = low + int(np.flatnonzero(within)[0]), low + int(np.flatnonzero(within)[-1])
     place = middle(curve.rates, low, high)
     beside = level[[p for p in (best - 1, best + 1) if 0 <= p < len(level)]]
     sharp = not noisy and bool((beside > level[best] + TIE).any())
-    return Choice(place, low, high, level, noisy, sharp)
+    return Choice(place, low, high, level, noisy, sharp, cut)
 
 
 def _allowed(curve: Curve, margin: float) -> Mask:
@@ -230,8 +252,15 @@ def middle(rates: Array, low: int, high: int) -> int:
 
 
 def stable_span(curve: Curve, place: int) -> tuple[int, int]:
-    """Places of the lowest and highest rate around `place` between which no seed diverged."""
-    return around(curve.stable, place)
+    """Places of the lowest and highest rate around `place` between which no seed diverged.
+
+    The highest is one that was tried with as many seeds as `place`: with few, luck may hide how
+    near the end of stability is.
+    """
+    low, high = around(curve.stable, place)
+    while curve.seeds[high] < curve.seeds[place]:
+        high -= 1
+    return low, high
 
 
 def beside(curve: Curve, place: int, resolution: float) -> Array:
@@ -242,12 +271,24 @@ def beside(curve: Curve, place: int, resolution: float) -> Array:
     return np.where(curve.stable & np.isfinite(above), above, np.inf)
 
 
-def flat_span(curve: Curve, place: int, noisy: bool, resolution: float) -> tuple[int, int]:
-    """Places of the lowest and highest rate around `place` about as good: see `FLAT`."""
+def flat_span(
+    curve: Curve, place: int, noisy: bool, resolution: float
+) -> tuple[tuple[int, int], bool]:
+    """The rates around `place` about as good: see `FLAT`.
+
+    Seed by seed a rate may be about as good, while its median is far off: it is not counted then.
+
+    Returns:
+        Places of the lowest and highest; whether a rate's median, far off, ends them.
+    """
     above = beside(curve, place, resolution)
     if noisy:
         above = smoothed(np.log10(curve.rates), above)
-    return around(above <= FLAT, place)
+    median = over_seeds(levels(curve.ends, curve.start, resolution), np.nanmedian)
+    far = np.abs(median - median[place]) > FLAT
+    far &= curve.seeds >= curve.seeds[place]
+    span = around((above <= FLAT) & ~far, place)
+    return span, span != around(above <= FLAT, place)
 
 
 def alike(curve: Curve, resolution: float) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import optim
@@ -11,6 +14,7 @@ from downslope.errors import InputError, OptimizerError, listed, nearest
 from downslope.grid import RUN_SETTINGS, Grid, is_many, settled
 from downslope.optimizers import check_names, check_optimizer, hyperparameters, is_number
 from downslope.problem import Problem
+from downslope.problem_rows import checked
 from downslope.ranges import Range
 from downslope.searching.search import LAST_RECORD, WIDE, Asked
 
@@ -35,6 +39,7 @@ def asked_of(
     Raises:
         InputError: one sentence on what is wrong.
     """
+    problem = checked(problem)
     if isinstance(optimizer, list | tuple):
         raise InputError("tune takes one optimizer at a time, got a list; compare() takes several")
     if isinstance(optimizer, Grid):
@@ -57,6 +62,17 @@ def asked_of(
         hint = nearest(unknown[0], [*OPTIONS, *RUN_SETTINGS]) if unknown else ""
         raise OptimizerError(f"{error}{'' if 'did you mean' in str(error) else hint}") from error
     axes = {name: value for name, value in given.items() if _searched(name, value)}
+    for name, axis in axes.items():
+        if isinstance(axis, Range) and takes_whole_numbers(kind, name):
+            axes[name] = replace(axis, whole=True)
+    if "maximize" in axes:
+        raise InputError(
+            f"maximize must be True or False for a search, got {given['maximize']!r}: a loss to be "
+            "lowered and one to be raised have no common best"
+        )
+    for name in ("steps", "epochs"):
+        if is_number(options.get(name)) and options[name] == 0:
+            raise InputError(f"{name} must be at least 1 to find a rate by training, got 0")
     spans = [name for name, axis in axes.items() if isinstance(axis, Range)]
     if len(spans) > MOST_RANGES:
         raise InputError(
@@ -116,6 +132,22 @@ def _rates(
             )
     rates = tuple(sorted({float(value) for value in many}))
     return (rates, False) if is_many(values) else (rates[0], False)
+
+
+def takes_whole_numbers(optimizer: type[optim.Optimizer], name: str) -> bool:
+    """Whether a hyperparameter is a count: its signature says int, or nothing and its default is
+    a whole number above 1 (a default of 0 or 1 is often written for a real number).
+
+    >>> takes_whole_numbers(optim.LBFGS, "history_size"), takes_whole_numbers(optim.SGD, "momentum")
+    (True, False)
+    """
+    known = inspect.signature(optimizer).parameters.get(name)
+    if known is None:
+        return False
+    if known.annotation is not inspect.Parameter.empty:
+        said = getattr(known.annotation, "__name__", str(known.annotation))
+        return re.search(r"\bint\b", said) is not None and "float" not in said
+    return type(known.default) is int and known.default > 1
 
 
 def _searched(name: str, value: Any) -> bool:

@@ -17,6 +17,7 @@ from downslope.grid import Grid
 from downslope.groups import Group
 from downslope.plan import Chunk
 from downslope.problem import Problem
+from downslope.problem_rows import order_is_drawn
 from downslope.ranges import Range
 from downslope.records import settings_table
 from downslope.runs import Runs, assemble
@@ -134,17 +135,26 @@ class Search:
         return self.seeds(self.effort.seeds if self.drawn else self.effort.first)
 
     @property
+    def more_seeds(self) -> tuple[int, ...]:
+        """Those of all seeds that the first look had not."""
+        return tuple(seed for seed in self.all_seeds if seed not in self.stages[0].seeds)
+
+    @property
+    def whole(self) -> int:
+        """How many runs a rate has that was tried with all seeds: the seeds, for each start."""
+        first = self.stages[0]
+        return len(first.runs) // (len(first.rows) * len(first.seeds)) * len(self.all_seeds)
+
+    @property
     def drawn(self) -> bool:
         """Whether a seed draws anything: the start, the order of samples, or random layers."""
         asked, problem = self.asked, self.asked.problem
-        if problem.draws_start or problem.loader is not None or problem.random:
+        if problem.draws_start or problem.random:
             return True
-        if problem.train is None:
-            return False
-        given = {"batch_size": problem.batch_size, "order": problem.order, **asked.fixed}
+        given = {"batch_size": None, "order": None, **asked.fixed}
         for other in self.others:
             size, order = ({**given, **other}[name] for name in ("batch_size", "order"))
-            if size not in ("full", None) and (size < len(problem.train) or order == "replacement"):
+            if order_is_drawn(problem, problem.batch_size if size is None else size, order):
                 return True
         return False
 
@@ -173,7 +183,11 @@ class Search:
 
     def choice(self, other: int) -> Choice:
         """The rate to take with these other settings."""
-        return choose(self.curve(other), self.resolution, self.drawn)
+        usual = (WIDE.low * (1 - 1e-9), WIDE.high * (1 + 1e-9))
+        return choose(
+            self.curve(other), self.resolution, self.drawn,
+            usual if self.asked.free else (0.0, float("inf")),
+        )  # fmt: skip
 
     def score(self, other: int) -> float:
         """The median score at the rate to take; inf if none is stable."""

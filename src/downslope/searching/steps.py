@@ -1,4 +1,4 @@
-"""The steps of the search of `tune`: a wide look, a close look, and the edge of stability.
+"""The steps of the search of `tune`: a wide look, then a close one (`closely`).
 
 Each step takes a `Search` and gives the next one, by one call of `descend`. Rates are searched
 coarse to fine; other ranges by halving the step twice around the best; lists are tried whole.
@@ -14,12 +14,18 @@ from typing import Any
 import numpy as np
 
 from downslope.errors import EngineError
-from downslope.ranges import Range, rounded
-from downslope.searching.curve import Array, Choice, Curve, alike
+from downslope.optimizers import why_looped
+from downslope.ranges import Range
+from downslope.searching.closely import (
+    at_the_edge,
+    closer,
+    confirmed,
+    second_look,
+    spans,
+    wide_again,
+)
+from downslope.searching.curve import alike
 from downslope.searching.search import EFFORTS, Asked, Effort, Row, Search, Stage, carried_out
-
-PROMISING = 1.4
-"""Levels up to this above the best of the first look are looked at again: four times the loss."""
 
 LOWEST, HIGHEST = 1e-18, 1e10
 """How far the search goes on by itself where the best lies at its edge."""
@@ -30,14 +36,14 @@ def search(asked: Asked) -> Search:
     found = wider(first_look(asked))
     for halving in range(1, 3):
         found = closer_others(found, halving)
-    return at_the_edge(closer(second_look(confirmed(found))))
+    return at_the_edge(wide_again(closer(second_look(confirmed(found)))))
 
 
 def first_look(asked: Asked) -> Search:
     """A wide grid of rates with all other settings, by the fastest engine that serves."""
     others = tuple(
         dict(zip(asked.axes, values, strict=True))
-        for values in product(*(_values(axis, len(_spans(asked))) for axis in asked.axes.values()))
+        for values in product(*(_values(axis, len(spans(asked))) for axis in asked.axes.values()))
     )
     engine, reason, runs = asked.engine, "asked for", None
     kind = "fused" if engine == "auto" else engine
@@ -56,7 +62,7 @@ def first_look(asked: Asked) -> Search:
         if asked.engine == "auto" and "looped" not in runs.settings["engine"]:
             kind = "stacked"
         if asked.engine == "auto" and kind == "looped" and runs.plan is not None:
-            reason = runs.plan.reasons[0]
+            reason = why_looped(asked.optimizer) or runs.plan.reasons[0]
     assert runs.plan is not None
     settled = {"dtype": None, "device": None, "validation": None}  # the plan's problem has them
     asked = replace(asked, problem=runs.plan.problem, options={**asked.options, **settled})
@@ -81,12 +87,14 @@ def _first_rows(
 def _values(axis: Range | Sequence[Any], ranges: int) -> Sequence[Any]:
     """A list's values; of a range so many that all ranges together stay few."""
     if isinstance(axis, Range):
-        return axis.spread({1: 9, 2: 5}.get(ranges, 3)).tolist()
+        ends = axis.place(np.array([axis.low, axis.high], np.float64))
+        return axis.values(np.linspace(ends[0], ends[1], _count(ranges)))
     return axis
 
 
-def _spans(asked: Asked) -> dict[str, Range]:
-    return {name: axis for name, axis in asked.axes.items() if isinstance(axis, Range)}
+def _count(ranges: int) -> int:
+    """Values of a range in the first look."""
+    return {1: 9, 2: 5}.get(ranges, 3)
 
 
 def wider(found: Search) -> Search:
@@ -127,10 +135,10 @@ def beyond(found: Search) -> str | None:
 
 def closer_others(found: Search, halving: int) -> Search:
     """The other ranges again, around the best so far, with half the step."""
-    spans = _spans(found.asked)
+    ranges = spans(found.asked)
     best = found.ranked[0]
     choice, curve = found.choice(best), found.curve(best)
-    if not spans or choice.place is None:
+    if not ranges or choice.place is None:
         return found
     here = found.others[best]
     options: list[list[Any]] = []
@@ -139,9 +147,9 @@ def closer_others(found: Search, halving: int) -> Search:
             options.append([here[name]])
             continue
         ends = axis.place(np.array([axis.low, axis.high]))
-        step = (ends[1] - ends[0]) / (len(_values(axis, len(spans))) - 1) / 2**halving
+        step = (ends[1] - ends[0]) / (_count(len(ranges)) - 1) / 2**halving
         place = axis.place(np.array([here[name]]))[0]
-        options.append(list(dict.fromkeys(axis.value(place + step * np.arange(-1, 2)).tolist())))
+        options.append(axis.values(place + step * np.arange(-1, 2)))
     new = [dict(zip(found.asked.axes, values, strict=True)) for values in product(*options)]
     new = [settings for settings in new if settings not in found.others]
     near = np.abs(np.log10(curve.rates / curve.rates[choice.place])) <= 0.8
@@ -152,89 +160,3 @@ def closer_others(found: Search, halving: int) -> Search:
     rows = [(first + at, rate) for at in range(len(new)) for rate in rates]
     found = replace(found, others=(*found.others, *new))
     return found.tried(rows, found.stages[0].seeds)
-
-
-def confirmed(found: Search) -> Search:
-    """The promising rates of the first look with all seeds: of few, the luckiest place may win."""
-    new = tuple(seed for seed in found.all_seeds if seed not in found.stages[0].seeds)
-    if not new or found.effort.per_decade == 1 or not isinstance(found.asked.rates, Range):
-        return found
-    rows: list[Row] = []
-    for other in found.ranked[: found.effort.others]:
-        level = found.choice(other).level
-        good = found.curve(other).rates[level <= level.min() + PROMISING]
-        rows += [(other, float(rate)) for rate in good if np.isfinite(level.min())]
-    return found.tried(rows, new)
-
-
-def second_look(found: Search) -> Search:
-    """Fine steps around the best rate of the best few other settings, with more seeds."""
-    rows: list[Row] = []
-    for other in found.ranked[: found.effort.others]:
-        choice, curve = found.choice(other), found.curve(other)
-        if choice.place is None:
-            continue
-        if found.asked.rates is None:
-            rows.append((other, None))
-        elif isinstance(found.asked.rates, tuple):
-            rows += [(other, rate) for rate in found.asked.rates]
-        else:
-            rows += [(other, rate) for rate in _fine(found, curve, choice)]
-    given = isinstance(found.asked.rates, Range)
-    if not given and found.all_seeds == found.stages[0].seeds:
-        return found  # these very runs are there already
-    seeds = found.all_seeds
-    if not given:  # the first look's seeds are done
-        seeds = tuple(s for s in seeds if s not in found.stages[0].seeds)
-    return found.tried(rows, seeds)
-
-
-def _fine(found: Search, curve: Curve, choice: Choice) -> list[float]:
-    """New rates around those that tie with the best so far, a step of the first look beyond."""
-    step = 10 ** (0.9 / found.effort.per_decade)
-    low, high = curve.rates[choice.low] / step**2, curve.rates[choice.high] * step**2
-    if found.effort.per_decade == 1:
-        low, high = low * step, high / step
-    middle = np.sqrt(curve.rates[choice.low] * curve.rates[choice.high])
-    low, high = max(low, middle / 30), min(high, middle * 30)
-    span = found.asked.rates
-    if isinstance(span, Range) and not found.asked.free:
-        low, high = max(low, span.low), min(high, span.high)
-    return _new(np.geomspace(low, high, found.effort.fine), 3, curve.rates)
-
-
-def _new(rates: Array, digits: int, known: Array) -> list[float]:
-    """Rates that were not tried yet, to so many digits at least."""
-    made = dict.fromkeys(rounded(rates, digits).tolist())
-    return [rate for rate in made if rate > 0 and rate not in known]
-
-
-def closer(found: Search) -> Search:
-    """Between the neighbours of the best, while they are clearly worse and seeds do not differ."""
-    if not isinstance(found.asked.rates, Range):
-        return found
-    for other in found.ranked[: found.effort.others]:
-        for zoom in range(found.effort.zooms):
-            choice, curve = found.choice(other), found.curve(other)
-            if choice.place is None or not choice.sharp:
-                break
-            low = curve.rates[max(choice.place - 1, 0)]
-            high = curve.rates[min(choice.place + 1, len(curve.rates) - 1)]
-            rates = np.geomspace(low, high, found.effort.fine // 2 + 2)[1:-1]
-            rows = [(other, rate) for rate in _new(rates, 4 + zoom, curve.rates)]
-            found = found.tried(rows, found.all_seeds)
-    return found
-
-
-def at_the_edge(found: Search) -> Search:
-    """Where stability ends: between the last stable rate and the first at which a run diverged."""
-    best = found.ranked[0]
-    choice, curve = found.choice(best), found.curve(best)
-    if choice.place is None or found.asked.rates is None or isinstance(found.asked.rates, tuple):
-        return found
-    unstable = np.flatnonzero(~curve.stable & (curve.rates > curve.rates[choice.place]))
-    if not len(unstable) or not found.effort.edge:
-        return found
-    last, first = curve.rates[unstable[0] - 1], curve.rates[unstable[0]]
-    rates = _new(np.geomspace(last, first, found.effort.edge + 2)[1:-1], 3, curve.rates)
-    return found.tried([(best, rate) for rate in rates], found.stages[0].seeds)

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 
 from downslope.optimizers import hyperparameters, is_number
 from downslope.ranges import Range
-from downslope.searching.curve import TIE, Choice, Curve, alike, levels
+from downslope.searching.curve import TIE, Choice, Curve, alike, levels, over_seeds
 from downslope.searching.search import WIDE, Asked, Search
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Found:
     stable: Span | None
     unstable: float | None
     flatness: Span | None
+    jumps: bool
 
 
 def short(value: Any) -> str:
@@ -88,11 +90,23 @@ def _on_the_rate(found: Found) -> Iterator[str]:
             f"The best lay at the {end} edge of the rates first tried ({short(edge)}), so the "
             f"search went on to {short(float(reached))}."
         )
+    if found.choice.cut:
+        yield (
+            "Rates outside those first tried do as well: the one taken is among those from "
+            f"{short(WIDE.low)} to {short(WIDE.high)}."
+        )
     yield from _edges_of_rates(found)
+    yield from _rejected(found)
     if found.unstable is not None and found.unstable / found.lr < 2:
         yield (
             f"Runs diverge not far above, at {short(found.unstable)}: with other data, or a longer "
             "training, take a lower rate."
+        )
+    if found.jumps:
+        where = "At the neighbouring rates" if found.flatness is None else "Beyond the flat rates"
+        yield (
+            f"{where} the median jumps by more than 10 %, though seed by seed runs end alike: "
+            "seeds differ too much to say how flat the optimum is."
         )
     default = default_rate(search.asked)
     same = np.isclose(curve.rates, default or np.nan, 1e-9, 0)
@@ -106,12 +120,43 @@ def _on_the_rate(found: Found) -> Iterator[str]:
         )
 
 
+def _rejected(found: Found) -> Iterator[str]:
+    """The rate with the lowest median of all, where it was not taken for a part of its runs."""
+    search, curve, place = found.search, found.curve, found.place
+    assert place is not None
+    with np.errstate(invalid="ignore"):
+        grown = (curve.ends > curve.start).sum(1)
+    diverged = curve.diverged.sum(1)
+    level = over_seeds(levels(curve.ends, curve.start, search.resolution), np.nanmedian)
+    bad = diverged + grown
+    lower = (bad > 0) & (2 * bad <= curve.seeds) & (level < level[place] - TIE)
+    if not lower.any():
+        return
+    at = int(np.argmin(np.where(lower, level, np.inf)))
+    what = [f"{diverged[at]} diverged"] * bool(diverged[at])
+    what += [f"{grown[at]} ended {'below' if search.sign < 0 else 'above'} the start"] * bool(
+        grown[at]
+    )
+    yield (
+        f"At {short(float(curve.rates[at]))} the median is "
+        f"{short(search.sign * float(curve.medians[at]))}, "
+        f"{'higher' if search.sign < 0 else 'lower'}, but of {curve.seeds[at]} runs "
+        f"{' and '.join(what)}: it was not taken."
+    )
+
+
 def _edges_of_rates(found: Found) -> Iterator[str]:
-    assert found.flatness is not None
     given = "that were tried" if found.search.asked.free else "given"
+    if found.search.asked.free and found.search.asked.axes:
+        given = "that were tried with these settings"
     for at, word, other in ((0, "lowest", "lower"), (-1, "highest", "higher")):
         edge = float(found.curve.rates[at])
-        if found.flatness[at] == edge:
+        if found.lr == edge:
+            yield (
+                f"The chosen rate is the {word} of the rates {given}, {short(edge)}: a {other} one "
+                "may do better."
+            )
+        elif found.flatness is not None and found.flatness[at] == edge:
             yield (
                 f"The {word} of the rates {given}, {short(edge)}, does about as well: a {other} "
                 "one may do better."
@@ -147,7 +192,8 @@ def _on_the_losses(found: Found) -> Iterator[str]:
             + ("; medians were smoothed over neighbouring rates." if smooth else ".")
         )
     if not search.drawn:
-        yield "All seeds give the same runs (no order or start is drawn): one would do."
+        if len(search.asked.seeds or ()) > 1:
+            yield "All seeds give the same runs (no order or start is drawn): one would do."
     elif len(search.all_seeds) < 3:
         yield "Fewer than three seeds: their luck is part of the choice."
 
@@ -164,6 +210,11 @@ def _on_the_rest(found: Found) -> Iterator[str]:
         )
     if found.place is None:
         return
+    if search.effort.per_decade == 1 and isinstance(search.asked.rates, Range):
+        rates = found.curve.rates
+        near = [short(float(rates[p])) for p in (found.place - 1, found.place + 1)
+                if 0 <= p < len(rates)]  # fmt: skip
+        yield f"The rate is coarse: the nearest that were tried are {' and '.join(near)}."
     if search.asked.rates is None and "lr" not in search.asked.fixed:
         yield f"{search.asked.optimizer.__name__} has no lr: only the other settings were searched."
     for name, axis in search.asked.axes.items():
@@ -214,9 +265,11 @@ def summary_of(tuning: Tuning) -> str:
         ends = "nothing tried above it diverged"
         if tuning.first_unstable is not None:
             ends = f"at {short(tuning.first_unstable)} a run diverged"
+        tried = tuning.curve.row(by_predicate=pl.col("lr") == tuning.stable[1], named=True)["seeds"]
+        runs = "one run" if tried == 1 else f"{tried} runs"
         lines.append(
-            f"Stable: no run diverged from {short(tuning.stable[0])} to {short(tuning.stable[1])}; "
-            f"{ends}."
+            f"Stable: no run diverged from {short(tuning.stable[0])} to {short(tuning.stable[1])} "
+            f"({runs} there); {ends}."
         )
     if tuning.flatness is not None and tuning.flatness_factor is not None:
         lines.append(
