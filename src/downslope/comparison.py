@@ -39,7 +39,8 @@ class Comparison:
         table: a row a problem and optimizer, of the chosen setting. ``place`` is 1 and as many as
             are surely lower on that problem. ``low`` and ``high`` bound the ``median`` with
             ``coverage`` (by order statistics, exact); ``lower_quartile`` and ``upper_quartile``
-            are the spread of the runs; losses within ``resolution`` of each other are the same.
+            are the spread of the runs; losses within ``resolution``, or
+            within ``relative_resolution`` of the larger one, are the same.
             Of ``n`` fresh seeds ``diverged`` failed, the earliest at ``first_bad_step``, and
             ``reached`` the target, after ``steps_to_target`` updates (their median) and so many
             ``gradient_evaluations`` of single samples. The ``default_…`` columns are the default

@@ -50,8 +50,7 @@ class Case:
 
     @property
     def epsilon(self) -> float:
-        """The rounding of its dtype: losses nearer than ten times this share of the loss at the
-        start are the same to it."""
+        """The rounding of its dtype at 1."""
         return float(torch.finfo(self.problem.dtype).eps)
 
     @property

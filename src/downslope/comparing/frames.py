@@ -12,10 +12,13 @@ import polars as pl
 
 from downslope.comparing.cases import Case
 from downslope.comparing.runs import Seen
-from downslope.comparing.stats import median, median_interval, quartiles, verdict
+from downslope.comparing.stats import Resolution, median, median_interval, quartiles, verdict
 from downslope.comparing.targets import Target, steps_to
 
 SETTINGS = ("tuned", "default")
+
+PRACTICAL = 1e-6
+"""The least difference between final losses that is of weight, as a share of them or of the way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +45,28 @@ class Outcome:
         return next(t for t in self.targets if t.share == self.main)
 
     @property
-    def resolution(self) -> float:
-        """Final losses no further apart than this are the same: ten times the rounding of the
-        median loss at the start."""
-        starts = np.abs([seen.curve[0, :, 0] for seen in self.reported])
-        size = float(np.median(starts))
-        return 10 * self.case.epsilon * size if isfinite(size) else 0.0
+    def never_negative(self) -> bool:
+        """Whether no loss that was seen lies below zero."""
+        seen = [*self.tuned, *self.reported]
+        return all(bool((s.curve[np.isfinite(s.curve)] >= 0).all()) for s in seen)
+
+    @property
+    def resolution(self) -> Resolution:
+        """What two final losses must differ by to be called different.
+
+        Where no loss was below zero, a millionth of the larger one, and the square of the rounding
+        of the loss at the start: residuals smaller than that are zero within rounding. Otherwise
+        a millionth of the way from the start to the lowest median, for zero means nothing there.
+        Never less than ten times the rounding.
+        """
+        rounding = 10 * self.case.epsilon
+        start = float(np.median([s.curve[0, :, 0] for s in self.reported]))
+        size = abs(start) if isfinite(start) else 0.0
+        if self.never_negative:
+            return Resolution(self.case.epsilon**2 * size, max(PRACTICAL, rounding))
+        best = min(median(s.score[0]) for s in self.reported)
+        way = abs(start - best) if isfinite(best) and isfinite(start) else 0.0
+        return Resolution(max(PRACTICAL * way, rounding * size), rounding)
 
 
 def results_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
@@ -118,7 +137,8 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                     "default_low": None if own is None else own.low,
                     "default_high": None if own is None else own.high,
                     "default_diverged": None if default is None else int(seen.failed[1].sum()),
-                    "resolution": resolution,
+                    "resolution": resolution.absolute,
+                    "relative_resolution": resolution.relative,
                 }
             )
     whole = ("place", "first_bad_step", "steps_to_target", "gradient_evaluations",
