@@ -157,6 +157,7 @@ ORDER = [
     "distributions",
     "search_spaces",
     "comparing.stats",
+    "comparing.asking",
     "comparing.cases",
     "comparing.runs",
     "comparing.targets",

@@ -602,6 +602,17 @@ def test_a_difference_in_the_last_digits_is_none():
     assert any("1e-06 of the way from the start" in line for line in found.conditions)
 
 
+def test_numpy_numbers_and_a_baseline_by_any_of_its_words():
+    heavy = ds.Space("rmsprop", label="mine")
+    asked = {"steps": np.int64(9), "budget": np.int32(2), "seeds": np.arange(3, 9),
+             "tuning_seeds": np.int64(3), "search_seed": 1, "progress": False}  # fmt: skip
+    for baseline, label in (("adam", "Adam"), (optim.Adam, "Adam"), ("RMSprop", "mine"),
+                            (heavy, "mine"), ("SGD", "SGD")):  # fmt: skip
+        found = ds.compare("booth", ["sgd", "adam", heavy], baseline=baseline, **asked)
+        assert {row for row in found.targets["baseline"]} == {label}
+    assert found.results["seed"].unique().sort().to_list() == list(range(3, 9))
+
+
 # -- wrong use -----------------------------------------------------------------------------------
 
 BOWL = ds.Problem.from_function(lambda x: x**2, start=1.0)
@@ -629,6 +640,16 @@ BOWL = ds.Problem.from_function(lambda x: x**2, start=1.0)
         ({"validation": 0.2}, "none of the problems has data"),
         ({"target": 1.5}, "target must be a share"),
         ({"engine": "fast"}, "engine must be one of"),
+        ({"clip_norm": [1.0, 2.0]}, r"clip_norm holds for all runs .* got \[1.0, 2.0\]"),
+        ({"clip_norm": 0}, "give one number above 0, or None, got 0"),
+        ({"divergence": [1e3, 1e4]}, "divergence holds for all runs"),
+        ({"problems": "wine", "order": ["shuffle", "cyclic"]}, "order must be one of"),
+        ({"problems": "wine", "order": "shufle"}, "did you mean 'shuffle'"),
+        ({"lr": ds.Range(1e-3, 1)}, r"the space of its optimizer, as in Space\('sgd', lr"),
+        ({"budgt": 4}, "did you mean 'budget'"),
+        ({"baseline": "adam", "optimizers": ["adam", ds.Space("adam", label="ADAM")]},
+         "may be Adam and ADAM"),
+        ({"steps": np.float64(3)}, "steps must be a whole number"),
     ],
 )  # fmt: skip
 def test_wrong_use(arguments, said):
@@ -644,6 +665,7 @@ def test_wrong_use(arguments, said):
         (lambda: ds.Space(optim.SGD, maximize=True), "turn the sign of the loss"),
         (lambda: ds.Space(optim.SGD, batch_size=3), "give it to compare"),
         (lambda: ds.Space(optim.SGD, lr={"0.*": [1, 2]}), "by parameter-name pattern"),
+        (lambda: ds.Space(optim.SGD, label=5), "a label is a word or some, got 5"),
         (lambda: ds.Range(0, 1), "above 0"),
         (lambda: ds.Range(2, 1, log=False), "from a lower to a higher"),
     ],

@@ -94,7 +94,7 @@ def compare(
         seeds=seeds,
         tuning_seeds=tuning_seeds,
         search_seed=search_seed,
-        baseline=_label(baseline, [space.label for space in spaces]),
+        baseline=baseline,
         batch_size=_batch_size(batch_size, only_table),
         clip_norm=clip_norm,
         engine=engine,
@@ -176,9 +176,3 @@ def _batch_size(text: str | None, only_table: bool) -> Any:
     from downslope import cli_values
 
     return cli_values.batch_size(text)
-
-
-def _label(given: str | None, labels: list[str]) -> str | None:
-    """A label as it is written, in any case."""
-    by_lower = {label.lower(): label for label in labels}
-    return None if given is None else by_lower.get(given.lower(), given)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import polars as pl
@@ -13,6 +14,7 @@ from downslope.comparing import frames as frames
 from downslope.comparing import notes as notes_on
 from downslope.comparing import shares as shares_of
 from downslope.comparing import words
+from downslope.comparing.asking import check_one, check_words, label_of, seeds_of, whole
 from downslope.comparing.cases import cases_of
 from downslope.comparing.frames import Outcome
 from downslope.comparing.runs import Asked, report, tune
@@ -89,7 +91,7 @@ def compare(
     seeds: int | Sequence[int] = 10,
     tuning_seeds: int | Sequence[int] = 3,
     search_seed: int = 0,
-    baseline: str | None = None,
+    baseline: Any = None,
     target: float = 0.99,
     batch_size: Any = None,
     order: str | None = None,
@@ -99,6 +101,7 @@ def compare(
     divergence: float | None = 1e8,
     engine: str = "auto",
     progress: bool = True,
+    **unknown: Any,
 ) -> Comparison:
     """Compare optimizers over problems.
 
@@ -122,8 +125,8 @@ def compare(
         seeds: how many fresh seeds to report, or which ones.
         tuning_seeds: how many seeds to choose on (from 0), or which ones.
         search_seed: fixes the random search.
-        baseline: the label of the optimizer whose chosen setting's medians on the tuning seeds fix
-            the targets; by default the first.
+        baseline: the label, class or name of the optimizer whose chosen setting's medians on the
+            tuning seeds fix the targets; by default the first.
         target: the share of the baseline's way from start to end that is the target; `targets`
             tells others too.
         batch_size, order: for problems with data; by default the problem's own.
@@ -142,16 +145,12 @@ def compare(
     >>> found.table.select("problem", "optimizer", "n", "diverged").rows()
     [('booth', 'SGD', 6, 0), ('booth', 'Adam', 6, 0)]
     """
+    check_words(unknown, [*signature(compare).parameters][:-1])
     cases = cases_of(problems, epochs=epochs, steps=steps, batch_size=batch_size, order=order,
                      validation=validation)  # fmt: skip
     spaces = spaces_of(optimizers)
     labels = tuple(space.label for space in spaces)
-    first = baseline if baseline is not None else labels[0]
-    if first not in labels:
-        raise InputError(
-            f"baseline {first!r} is not among the optimizers {', '.join(labels)}"
-            f"{nearest(str(first), labels)}"
-        )
+    first = labels[0] if baseline is None else label_of(baseline, spaces)
     if isinstance(target, bool) or not isinstance(target, int | float) or not 0 < target <= 1:
         raise InputError(
             f"target must be a share of the baseline's way, above 0 and at most 1, got {target!r}"
@@ -159,8 +158,10 @@ def compare(
     if engine not in ENGINES:
         hint = nearest(str(engine), ENGINES)
         raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}{hint}")
-    chosen_on = _seeds("tuning_seeds", tuning_seeds, 0)
-    fresh = _seeds("seeds", seeds, max(chosen_on) + 1)
+    check_one("clip_norm", clip_norm)
+    check_one("divergence", divergence)
+    chosen_on = seeds_of("tuning_seeds", tuning_seeds, 0)
+    fresh = seeds_of("seeds", seeds, max(chosen_on) + 1)
     if shared := sorted({*chosen_on} & {*fresh}):
         raise InputError(
             f"seeds and tuning_seeds share {shared[0]}: what is chosen on a seed cannot be "
@@ -168,10 +169,10 @@ def compare(
         )
     asked = Asked(
         spaces=spaces,
-        budget=_whole("budget", budget, 1),
+        budget=whole("budget", budget, 1),
         tuning_seeds=chosen_on,
         seeds=fresh,
-        search_seed=_whole("search_seed", search_seed, 0),
+        search_seed=whole("search_seed", search_seed, 0),
         engine=engine,
         progress=progress,
         options={"schedule": schedule, "clip_norm": clip_norm, "divergence": divergence},
@@ -209,19 +210,3 @@ def _comparison(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> Com
         notes=tuple(notes_on.notes(outcomes, asked, baseline)),
         sentences=tuple(sentences),
     )
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return value
-
-
-def _seeds(name: str, given: Any, first: int) -> tuple[int, ...]:
-    """Seeds by their number, from `first` on, or as they were given."""
-    if isinstance(given, list | tuple | range):
-        seeds = tuple(_whole(f"each of {name}", seed, 0) for seed in given)
-        if not seeds or len({*seeds}) < len(seeds):
-            raise InputError(f"{name} must be different seeds, at least one, got {list(given)!r}")
-        return seeds
-    return tuple(range(first, first + _whole(name, given, 1)))

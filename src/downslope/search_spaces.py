@@ -48,6 +48,8 @@ class Space:
         label: str | None = None,
         **settings: Any,
     ) -> None:
+        if label is not None and not (isinstance(label, str) and label.strip()):
+            raise InputError(f"a label is a word or some, got {label!r}")
         found = check_optimizer(optimizer)
         _check_can_compare(found, settings)
         known = hyperparameters(found)
