@@ -155,6 +155,7 @@ ORDER = [
     "loops",
     "watching",
     "distributions",
+    "low_discrepancy",
     "search_spaces",
     "comparing.stats",
     "comparing.asking",

@@ -19,6 +19,7 @@ from downslope.comparing.cases import cases_of
 from downslope.comparing.runs import Seen
 from downslope.comparing.shares import wins
 from downslope.comparing.targets import steps_to, targets_of
+from downslope.low_discrepancy import spread
 from downslope.sampling import epoch_order
 from downslope.search_spaces import space_of, spaces_of
 from downslope.views.comparison_curves import rate_curves
@@ -600,6 +601,65 @@ def test_a_difference_in_the_last_digits_is_none():
     assert "equal within resolution" in found.sentences[0]
     assert (found.wins["ties"] == found.wins["n"]).all()
     assert any("1e-06 of the way from the start" in line for line in found.conditions)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_few_trials_cover_the_space(seed):
+    """The first b^j of the draws lie one in each of b^j equal parts, in one dimension and in two;
+    more draws only add to fewer, and are another seed's others."""
+    for place, base in enumerate((2, 3, 5)):
+        for size in (base, base**2, base**3):
+            drawn = spread(size, place, seed)
+            assert sorted(int(size * one) for one in drawn) == list(range(size))
+            assert drawn == spread(1000, place, seed)[:size] != spread(size, place, seed + 1)
+    first, second = (np.array(spread(72, place, seed)) for place in (0, 1))
+    cells = 9 * (8 * first).astype(int) + (9 * second).astype(int)
+    assert sorted(cells) == list(range(72))
+    for budget in range(4, 9):
+        rates = np.log10([t["lr"] for t in space_of("sgd").trials(budget, seed)])
+        gaps = np.diff(sorted([-5, *rates, 1]))
+        assert gaps.max() <= 2 * 6 / 4, "no more than two of the first four quarters"
+
+
+def test_a_schedule_that_sets_the_rate_leaves_nothing_to_tune():
+    schedule = ds.Schedule(optim.lr_scheduler.OneCycleLR, per="step", max_lr=0.1)
+    found = ds.compare("quadratic-10", ["sgd", "adam"], schedule=schedule, **QUICK)
+    for label in ("SGD", "Adam"):
+        assert f"{label}: the schedule sets the rate: nothing was tuned" in found.summary()
+    assert not any("edge" in note for note in found.notes)
+    for frame in (found.table, found.results, found.sensitivity):
+        assert frame["lr"].null_count() == frame.height
+    heavy = ds.Space("adam", eps=[1e-8, 1e-3])
+    found = ds.compare("quadratic-10", heavy, schedule=schedule, **QUICK)
+    assert "Adam: the schedule sets the rate: eps alone was searched" in found.summary()
+    falling = ds.Schedule(optim.lr_scheduler.StepLR, step_size=10)
+    found = ds.compare("quadratic-10", ["sgd"], schedule=falling, **QUICK)
+    assert "nothing was tuned" not in found.summary() and found.table["lr"].null_count() == 0
+
+
+def test_copies_of_one_run_are_no_sample():
+    """A factory whose start is the same for each seed, all rows at once: n = 1, as for a start
+    that is given; with batches drawn the seeds differ."""
+
+    class Zero(nn.Linear):
+        def reset_parameters(self):
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    X = torch.arange(12.0).reshape(6, 2) / 10
+    problem = ds.Problem.from_model(lambda: Zero(2, 1), X, X[:, :1] + 1, loss=nn.MSELoss())
+    for tuning_seeds in (3, 1):
+        found = ds.compare(problem, ["sgd", "adam"], tuning_seeds=tuning_seeds, **QUICK)
+        assert found.table["n"].to_list() == [1, 1] and found.table["low"].is_nan().all()
+        assert any("the seed changes nothing" in note for note in found.notes)
+    drawn = ds.compare(problem, ["sgd", "adam"], batch_size=2, **QUICK)
+    assert drawn.table["n"].to_list() == [10, 10] and drawn.results.height == 40
+
+
+def test_one_run_that_diverged_is_said_in_the_singular():
+    never = ds.Problem.from_function(lambda x: torch.log(x - 2), start=1.0)
+    said = ds.compare(never, "sgd", **QUICK).summary()
+    assert "diverged in 1 of 1 run, on 1 of 1 problem, before the first step" in said
 
 
 def test_numpy_numbers_and_a_baseline_by_any_of_its_words():

@@ -45,7 +45,7 @@ def compare(
     budget: Annotated[int, typer.Option(help="Trials for each optimizer and problem.")] = 32,
     seeds: Annotated[int, typer.Option(help="Fresh seeds to report, at least 10.")] = 10,
     tuning_seeds: Annotated[int, typer.Option(help="Seeds to choose the setting on.")] = 3,
-    search_seed: Annotated[int, typer.Option(help="Fixes the random search.")] = 0,
+    search_seed: Annotated[int, typer.Option(help="Fixes the draws of the search.")] = 0,
     steps: Annotated[
         int | None, typer.Option(help="Updates of every run. [each problem's own; tables: epochs]")
     ] = None,

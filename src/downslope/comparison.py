@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any
 
@@ -14,10 +14,17 @@ from downslope.comparing import frames as frames
 from downslope.comparing import notes as notes_on
 from downslope.comparing import shares as shares_of
 from downslope.comparing import words
-from downslope.comparing.asking import check_one, check_words, label_of, seeds_of, whole
-from downslope.comparing.cases import cases_of
+from downslope.comparing.asking import (
+    check_one,
+    check_words,
+    label_of,
+    rate_is_set,
+    seeds_of,
+    whole,
+)  # fmt: skip
+from downslope.comparing.cases import Case, cases_of
 from downslope.comparing.frames import Outcome
-from downslope.comparing.runs import Asked, report, tune
+from downslope.comparing.runs import Asked, Seen, report, tune
 from downslope.comparing.targets import targets_of
 from downslope.errors import InputError, nearest
 from downslope.plan import ENGINES
@@ -124,7 +131,7 @@ def compare(
         budget: trials for each optimizer and problem. The default setting is not among them.
         seeds: how many fresh seeds to report, or which ones.
         tuning_seeds: how many seeds to choose on (from 0), or which ones.
-        search_seed: fixes the random search.
+        search_seed: fixes the draws of the quasi-random search.
         baseline: the label, class or name of the optimizer whose chosen setting's medians on the
             tuning seeds fix the targets; by default the first.
         target: the share of the baseline's way from start to end that is the target; `targets`
@@ -178,13 +185,24 @@ def compare(
         options={"schedule": schedule, "clip_norm": clip_norm, "divergence": divergence},
     )
     shares = sorted({*SHARES, float(target)})
+    length = max(case.updates for case in cases)
+    scheduled = frozenset(s.label for s in spaces if rate_is_set(schedule, s, asked.budget, length))
     outcomes = []
     for case in cases:
         tuned = tune(case, asked)
+        case, tuned = _without_copies(case, tuned)
         targets = targets_of(case, labels, tuned, first, shares)
         reported = report(case, asked, tuned)
-        outcomes.append(Outcome(case, labels, tuned, reported, targets, float(target)))
+        case, reported = _without_copies(case, reported)
+        outcomes.append(Outcome(case, labels, tuned, reported, targets, float(target), scheduled))
     return _comparison(outcomes, asked, first)
+
+
+def _without_copies(case: Case, seen: list[Seen]) -> tuple[Case, list[Seen]]:
+    """Where the seed turns out to change no run at all, one run a setting: copies are no sample."""
+    if case.varies and all(one.all_alike for one in seen):
+        return replace(case, varies=False), [one.first_seed() for one in seen]
+    return case, seen
 
 
 def _comparison(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> Comparison:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from downslope.errors import InputError, listed, nearest
 from downslope.optimizers import is_number
+from downslope.schedules import Schedule
 from downslope.search_spaces import Space
 
 
@@ -32,6 +34,20 @@ def check_one(name: str, value: Any) -> None:
         f"{name} holds for all runs of a comparison: give one number above 0, or None, "
         f"got {value!r}"
     )
+
+
+def rate_is_set(schedule: Any, space: Space, budget: int, length: int) -> bool:
+    """Whether a schedule sets the rate that is searched, as OneCycleLR's max_lr does: optimizers of
+    different rates have the same once it is made."""
+    if not isinstance(schedule, Schedule) or "lr" not in space.searched:
+        return False
+    trials = sorted(space.trials(max(budget, 2), 0), key=lambda trial: float(trial["lr"]))
+    rates = []
+    for trial in (trials[0], trials[-1]):
+        made = space.optimizer([torch.zeros(1, 1, requires_grad=True)], **trial)
+        schedule.make(made, length)
+        rates.append(float(made.param_groups[0]["lr"]))
+    return bool(rates[0] == rates[1] and trials[0]["lr"] != trials[-1]["lr"])
 
 
 def whole(name: str, value: Any, least: int) -> int:

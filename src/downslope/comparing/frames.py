@@ -30,6 +30,7 @@ class Outcome:
         tuned, reported: what was seen of each on the tuning seeds, and on the fresh ones (the
             chosen setting first, then the default where there is one).
         targets: its targets; `main` is the share of the one that the tables use.
+        scheduled: the optimizers whose rate the schedule sets.
     """
 
     case: Case
@@ -38,11 +39,20 @@ class Outcome:
     reported: Sequence[Seen]
     targets: Sequence[Target]
     main: float
+    scheduled: frozenset[str] = frozenset()
 
     @property
     def target(self) -> Target:
         """The main one."""
         return next(t for t in self.targets if t.share == self.main)
+
+    def rate_is_scheduled(self, label: str) -> bool:
+        """Whether the schedule set an optimizer's rate, whatever rate its trials had."""
+        return label in self.scheduled
+
+    def rate(self, label: str, setting: Mapping[str, Any]) -> float | None:
+        """A setting's rate; None where there is none, or the schedule set it."""
+        return None if self.rate_is_scheduled(label) else _rate(setting)
 
     @property
     def never_negative(self) -> bool:
@@ -84,7 +94,7 @@ def results_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                             "problem": outcome.case.name,
                             "optimizer": label,
                             "setting": SETTINGS[k],
-                            "lr": _rate(setting),
+                            "lr": outcome.rate(label, setting),
                             "hyperparameters": words_of(setting),
                             "seed": seed,
                             "engine": seen.engine,
@@ -119,7 +129,7 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                     "problem": outcome.case.name,
                     "optimizer": label,
                     "place": 1 + ahead if bounds.known else None,
-                    "lr": _rate(seen.settings[0]),
+                    "lr": outcome.rate(label, seen.settings[0]),
                     "hyperparameters": words_of(seen.settings[0]),
                     "n": len(seen.seeds),
                     "median": median(seen.score[0]),
@@ -188,7 +198,7 @@ def sensitivity_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                         "problem": outcome.case.name,
                         "optimizer": label,
                         "trial": k,
-                        "lr": _rate(setting),
+                        "lr": outcome.rate(label, setting),
                         "hyperparameters": words_of(setting),
                         "n": len(seen.seeds),
                         "median": median(seen.score[k]),
@@ -219,7 +229,7 @@ def failures_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                 rates = [
                     rate
                     for setting, failures in zip(seen.settings[some], failed, strict=True)
-                    if failures.any() and (rate := _rate(setting)) is not None
+                    if failures.any() and (rate := outcome.rate(label, setting)) is not None
                 ]
                 rows.append(
                     {

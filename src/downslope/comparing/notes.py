@@ -23,9 +23,9 @@ def conditions(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> list
     clip, schedule = given.get("clip_norm"), given.get("schedule")
     settings = f"{asked.budget} trials" if asked.budget > 1 else "1 trial"
     return [
-        f"{settings} for each optimizer on each problem, by random search with the same draws; "
-        f"chosen by the median final loss over {_seeds(asked.tuning_seeds)}, reported on "
-        f"{_seeds(asked.seeds)}",
+        f"{settings} for each optimizer on each problem, by quasi-random search with the "
+        f"same draws; chosen by the median final loss over {_seeds(asked.tuning_seeds)}, "
+        f"reported on {_seeds(asked.seeds)}",
         *(f"searched: {space.describe()}" for space in asked.spaces),
         "the default setting is no trial: it is run besides, on the same seeds as the chosen one",
         f"target: {share:.4g} of the way from the start to the end of {baseline}, by its chosen "
@@ -104,8 +104,8 @@ def _of_seeds(outcomes: Sequence[Outcome], asked: Asked) -> list[str]:
     still = [o.case.name for o in outcomes if not o.case.varies]
     if still:
         said.append(
-            f"on {listed(still)} the seed changes nothing (one start, no batches drawn): one run "
-            "tells all, n = 1, and nothing is claimed of other starts"
+            f"on {listed(still)} the seed changes nothing (one start, and no batches drawn or all "
+            "rows at once): one run tells all, n = 1, and nothing is claimed of other starts"
         )
     n = len(asked.seeds)
     if n < FEW_SEEDS and len(still) < len(outcomes):
@@ -144,12 +144,18 @@ def _of_trials(outcomes: Sequence[Outcome], spaces: Sequence[Space]) -> list[str
                 continue
             space = spaces[place]
             edge = space.at_edge(list(seen.settings), seen.chosen)
+            if outcome.rate_is_scheduled(label):
+                edge = [one for one in edge if not one.startswith("lr = ")]
             edges += [f"{outcome.case.name} ({one})" for one in edge]
         if lost:
             said.append(
                 f"{label}: every trial diverged on a tuning seed on {listed(lost)}; the one that "
                 "failed on the fewest was taken"
             )
+        if outcomes[0].rate_is_scheduled(label):
+            others = [name for name in spaces[place].searched if name != "lr"]
+            rest = f"{listed(others)} alone was searched" if others else "nothing was tuned"
+            said.append(f"{label}: the schedule sets the rate: {rest}")
         if edges:
             said.append(
                 f"{label}: the best setting lies at the edge of what was tried on "
