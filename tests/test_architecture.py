@@ -163,6 +163,7 @@ ORDER = [
     "comparing.runs",
     "comparing.targets",
     "comparing.frames",
+    "comparing.bands",
     "comparing.shares",
     "comparing.notes",
     "comparing.words",

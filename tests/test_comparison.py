@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from fractions import Fraction
+from io import StringIO
 from math import comb, inf, nan
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
 from torch import nn, optim
 
 import downslope as ds
@@ -22,6 +25,7 @@ from downslope.comparing.targets import steps_to, targets_of
 from downslope.low_discrepancy import spread
 from downslope.sampling import epoch_order
 from downslope.search_spaces import space_of, spaces_of
+from downslope.views import comparison_tables
 from downslope.views.comparison_curves import rate_curves
 
 QUICK = {"budget": 6, "steps": 40, "progress": False}
@@ -569,15 +573,83 @@ def test_an_interruption_ends_it(monkeypatch):
 def test_rate_curves_by_hand():
     frame = pl.DataFrame(
         {"problem": "p", "optimizer": "o", "lr": [3.0, 1.0, 2.0, 4.0, 5.0],
-         "median": [1001.0, 1.001, 1.0, 2.0, inf], "diverged": [0, 0, 0, 1, 3]}
+         "median": [1001.0, 1.001, 1.0, 2.0, inf], "diverged": [0, 0, 0, 1, 3],
+         "chosen": [False, False, True, False, False]}
     )  # fmt: skip
-    assert rate_curves(frame) == [("p", [("o", "▁▁█××")])]
+    assert rate_curves(frame) == [("p", [("o", 1.0, "▁▁█××", 5.0)])]
     frame = frame.with_columns(median=pl.Series([1001.0, 2.0, 1.0, 2.0, inf]))
-    assert rate_curves(frame) == [("p", [("o", "▅▁█××")])]
+    assert rate_curves(frame) == [("p", [("o", 1.0, "▅▁█××", 5.0)])]
     many = pl.DataFrame({"problem": "p", "optimizer": "o", "lr": np.arange(1.0, 201),
-                         "median": np.arange(1.0, 201), "diverged": 0})  # fmt: skip
-    line = rate_curves(many)[0][1][0][1]
-    assert len(line) == 60 and line[0] == "▁" and line[-1] == "█" and sorted(line) == list(line)
+                         "median": np.arange(1.0, 201), "diverged": 0,
+                         "chosen": np.arange(200) == 0})  # fmt: skip
+    _, low, line, high = rate_curves(many)[0][1][0]
+    assert (low, high, len(line)) == (1.0, 200.0, 48)
+    assert line[0] == "▁" and line[-1] == "█" and sorted(line) == list(line)
+    some = many.with_columns(diverged=pl.Series([int(k in (51, 101)) for k in range(200)]),
+                             chosen=pl.Series([k == 100 for k in range(200)]))  # fmt: skip
+    line = rate_curves(some, 10)[0][1][0][2]
+    assert [k for k, mark in enumerate(line) if mark == "×"] == [2], "the chosen one goes before"
+
+
+def test_bands_are_quartiles_of_the_runs(small):
+    """Against descents of the chosen setting from the fresh seeds."""
+    rows = small.table.filter(pl.col("problem") == "quadratic-10").to_dicts()
+    problem = ds.problems.make("quadratic-10", drawn=True)
+    runs = ds.descend(problem, "Adam", lr=rows[2]["lr"], seed=range(3, 13), steps=40,
+                      every=1, progress=False)  # fmt: skip
+    band = small.bands.filter(
+        (pl.col("problem") == "quadratic-10") & (pl.col("optimizer") == "Adam")
+    )
+    assert band["step"].to_list() == list(range(41)) and (band["n"] == 10).all()
+    ordered = np.sort(runs.loss, axis=0)
+    assert band["median"].to_numpy() == pytest.approx((ordered[4] + ordered[5]) / 2, rel=1e-6)
+    assert band["lower_quartile"].to_numpy() == pytest.approx(ordered[2], rel=1e-6)
+    assert band["upper_quartile"].to_numpy() == pytest.approx(ordered[7], rel=1e-6)
+    assert (band["diverged"] == 0).all()
+
+
+def test_bands_count_what_diverged(broken):
+    band = broken.bands.filter(
+        (pl.col("problem") == "quadratic-10") & (pl.col("optimizer") == "Broken")
+    )
+    assert band["diverged"].to_list() == sorted(band["diverged"]) and band["diverged"][-1] == 6
+    assert np.isfinite(band["median"][0]) and band["median"][-1] == inf
+
+
+def test_the_text_shows_budgets_rates_and_all_that_was_chosen():
+    space = ds.Space("sgd", momentum=[0.0, 0.9])
+    found = ds.compare("quadratic-10", [space, "adam"], **QUICK)
+    text = str(found)
+    assert f"chosen for SGD: lr={found.table['lr'][0]:.6g}, momentum=" in text
+    assert "chosen for Adam" not in text
+    lines = text.splitlines()
+    at = lines.index("Expected best against budget")
+    assert lines[at + 1].split() == ["trials", "1", "2", "4", "6"]
+    best = found.expected_best.filter(pl.col("optimizer") == "SGD")["median"].to_list()
+    assert lines[at + 3].split() == ["SGD", *(f"{best[k - 1]:.2g}" for k in (1, 2, 4, 6))]
+    curve = lines[lines.index("Rate curves") + 2].split()
+    rates = [trial["lr"] for trial in space.trials(6, 0)]
+    assert (curve[1], curve[3]) == (f"{min(rates):.1g}", f"{max(rates):.1g}")
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_wide_characters_and_long_names_stay_in_their_columns(width):
+    labels = ["随机梯度下降法很长的名字啊", "a very long label of an optimizer indeed"]
+    spaces = [ds.Space("sgd", label=labels[0]), ds.Space("adam", label=labels[1])]
+    named = {"一个很长的中文名字的问题" * 6: ds.problems.make("booth", drawn=True), "x" * 130: BOWL}
+    found = ds.compare(named, spaces, **QUICK)
+    written = StringIO()
+    comparison_tables.print_comparison(
+        found.table, found.sensitivity, found.expected_best, found.sentences, found.notes,
+        found.conditions, Console(file=written, width=width, color_system=None),
+    )  # fmt: skip
+    lines = written.getvalue().splitlines()
+    assert max(cell_len(line.rstrip()) for line in lines) <= width
+    assert any(line.startswith("xxx") and line.rstrip().endswith("…") for line in lines)
+    if width == 50:
+        rows = " ".join(" ".join(lines).split())
+        assert "1 随机梯度下降法" in rows or "– 随机梯度下降法" in rows
+        assert "median" in rows and "div. 0/10" in rows
 
 
 def test_losses_near_zero_are_told_apart_by_their_ratio():

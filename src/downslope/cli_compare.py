@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any
 
 import typer
@@ -110,6 +111,7 @@ def compare(
         comparison_tables.print_comparison(
             found.table,
             found.sensitivity,
+            found.expected_best,
             found.sentences,
             found.notes,
             found.conditions,
@@ -137,7 +139,8 @@ def _list(as_json: bool) -> None:
         print(json.dumps(about, indent=1))
         return
     for name, entry in ENTRIES.items():
-        print(f"{'*' if name in DEFAULT else ' '} {name:22}{entry.about}")
+        line = f"{'*' if name in DEFAULT else ' '} {name:22}{entry.about}"
+        print(fill(line, 80, subsequent_indent=" " * 24, break_on_hyphens=False))
     print("* is compared where no --problem is given")
 
 

@@ -22,6 +22,7 @@ from downslope.comparing.asking import (
     seeds_of,
     whole,
 )  # fmt: skip
+from downslope.comparing.bands import bands_frame
 from downslope.comparing.cases import Case, cases_of
 from downslope.comparing.frames import Outcome
 from downslope.comparing.runs import Asked, Seen, report, tune
@@ -50,6 +51,8 @@ class Comparison:
             ``coverage`` (by order statistics, exact); ``lower_quartile`` and ``upper_quartile``
             are the spread of the runs; losses within ``resolution``, or
             within ``relative_resolution`` of the larger one, are the same.
+            ``chosen`` tells the searched
+            hyperparameters where there are more than the rate.
             Of ``n`` fresh seeds ``diverged`` failed, the earliest at ``first_bad_step``, and
             ``reached`` the target, after ``steps_to_target`` updates (their median) and so many
             ``gradient_evaluations`` of single samples. The ``default_…`` columns are the default
@@ -60,6 +63,8 @@ class Comparison:
         expected_best: a row a problem, optimizer and number of trials.
         sensitivity: a row a trial: the whole curve over rates, failures included.
         failures: a row a problem, optimizer and kind of run that had any.
+        bands: a row a problem, optimizer and record: the chosen setting's losses over the fresh
+            seeds, as median and quartiles, and how many had diverged by then.
         conditions: sentences on what was declared beforehand.
         notes: sentences that a reader must know before believing the table.
     """
@@ -73,6 +78,7 @@ class Comparison:
     expected_best: pl.DataFrame = field(repr=False)
     sensitivity: pl.DataFrame = field(repr=False)
     failures: pl.DataFrame = field(repr=False)
+    bands: pl.DataFrame = field(repr=False)
     conditions: tuple[str, ...] = field(repr=False)
     notes: tuple[str, ...]
     sentences: tuple[str, ...] = field(repr=False)
@@ -84,7 +90,12 @@ class Comparison:
     def __str__(self) -> str:
         """The table, rate curves, summary and conditions, as on a terminal of 80 columns."""
         return comparison_tables.as_text(
-            self.table, self.sensitivity, self.sentences, self.notes, self.conditions
+            self.table,
+            self.sensitivity,
+            self.expected_best,
+            self.sentences,
+            self.notes,
+            self.conditions,
         )
 
 
@@ -224,6 +235,7 @@ def _comparison(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> Com
         expected_best=shares_of.expected_best_frame(outcomes),
         sensitivity=frames.sensitivity_frame(outcomes),
         failures=frames.failures_frame(outcomes),
+        bands=bands_frame(outcomes),
         conditions=tuple(notes_on.conditions(outcomes, asked, baseline)),
         notes=tuple(notes_on.notes(outcomes, asked, baseline)),
         sentences=tuple(sentences),

@@ -116,7 +116,9 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
     for outcome in outcomes:
         resolution = outcome.resolution
         all_bounds = [median_interval(seen.score[0]) for seen in outcome.reported]
-        for label, seen, bounds in zip(outcome.labels, outcome.reported, all_bounds, strict=True):
+        for label, seen, tuned, bounds in zip(
+            outcome.labels, outcome.reported, outcome.tuned, all_bounds, strict=True
+        ):
             steps = steps_to(seen, outcome.target.loss)[0]
             ahead = sum(verdict(other, bounds, resolution) == "lower" for other in all_bounds)
             low, high = quartiles(seen.score[0])
@@ -131,6 +133,7 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                     "place": 1 + ahead if bounds.known else None,
                     "lr": outcome.rate(label, seen.settings[0]),
                     "hyperparameters": words_of(seen.settings[0]),
+                    "chosen": _chosen(seen, tuned),
                     "n": len(seen.seeds),
                     "median": median(seen.score[0]),
                     "low": bounds.low,
@@ -154,7 +157,8 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
     whole = ("place", "first_bad_step", "steps_to_target", "gradient_evaluations",
              "default_diverged")  # fmt: skip
     real = ("lr", "default_median", "default_low", "default_high")
-    return frame_of(rows, **dict.fromkeys(whole, pl.Int64), **dict.fromkeys(real, pl.Float64))
+    types = {**dict.fromkeys(whole, pl.Int64), **dict.fromkeys(real, pl.Float64)}
+    return frame_of(rows, chosen=pl.String, **types)
 
 
 def targets_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
@@ -254,6 +258,15 @@ _FAILURES = {
     "first_bad_step": pl.Int64,
     "lowest_lr": pl.Float64,
 }
+
+
+def _chosen(seen: Seen, tuned: Seen) -> str | None:
+    """The hyperparameters that differ between trials, where there are more than the rate."""
+    first = tuned.settings[0]
+    searched = {n for one in tuned.settings for n, v in one.items() if v != first[n]}
+    if not searched - {"lr"}:
+        return None
+    return words_of({n: v for n, v in seen.settings[0].items() if n in searched})
 
 
 def words_of(setting: Mapping[str, Any]) -> str:
