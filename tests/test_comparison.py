@@ -645,6 +645,8 @@ def test_wide_characters_and_long_names_stay_in_their_columns(width):
     )  # fmt: skip
     lines = written.getvalue().splitlines()
     assert max(cell_len(line.rstrip()) for line in lines) <= width
+    if width > 50:
+        assert any(line.startswith(("1 随机", "2 随机", "– 随机")) for line in lines)
     assert any(line.startswith("xxx") and line.rstrip().endswith("…") for line in lines)
     if width == 50:
         rows = " ".join(" ".join(lines).split())

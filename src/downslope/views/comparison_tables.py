@@ -8,6 +8,7 @@ from math import isfinite
 from typing import Any
 
 import polars as pl
+from rich.cells import cell_len, chop_cells
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -48,6 +49,10 @@ def print_comparison(
         for row in rows:
             cells = _cells(row, digits)
             if wide:
+                width = HEADINGS[0][1]
+                if max(map(cell_len, cells[0].split())) > width - 2:
+                    # the place stays beside a word that is folded
+                    cells[0] = "\n".join(chop_cells(cells[0], width))
                 printed.add_row(*(Text(cell) for cell in cells))
                 continue
             print_item(cells[0], out)
