@@ -68,6 +68,7 @@ def test_rates_and_baseline():
 
 def test_the_list():
     assert "rosenbrock" in compare("--list") and "* wine" in compare("--list")
+    assert max(map(len, compare("--list").splitlines())) <= 80
     assert json.loads(compare("--list", "--json"))["booth"]["optimum"] == 0
 
 

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from fractions import Fraction
+from io import StringIO
 from math import comb, inf, nan
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
 from torch import nn, optim
 
 import downslope as ds
@@ -19,8 +22,10 @@ from downslope.comparing.cases import cases_of
 from downslope.comparing.runs import Seen
 from downslope.comparing.shares import wins
 from downslope.comparing.targets import steps_to, targets_of
+from downslope.low_discrepancy import spread
 from downslope.sampling import epoch_order
 from downslope.search_spaces import space_of, spaces_of
+from downslope.views import comparison_tables
 from downslope.views.comparison_curves import rate_curves
 
 QUICK = {"budget": 6, "steps": 40, "progress": False}
@@ -140,28 +145,47 @@ def test_profiles_by_hand():
     assert taus.tolist() == [1, 2] and shares.tolist() == [[1, 0], [1, 1]]
 
 
-def test_bootstrap_of_a_mean():
-    values = np.random.default_rng(2).normal(3, 1, 50)
-    found = stats.mean_interval(values)
-    half = 1.96 * values.std() / np.sqrt(50)
-    assert [found.low, found.high] == pytest.approx(
-        [values.mean() - half, values.mean() + half], abs=0.05
-    )
-    assert stats.mean_interval(values) == found and not stats.mean_interval(values[:4]).known
+@pytest.mark.parametrize("n", [6, 7, 10, 20])
+def test_bounds_of_a_mean_share_hold_for_any_distribution(n):
+    """Coverage by simulation, where a bootstrap over problems covers 64 to 93 %."""
+    drawn = np.random.default_rng(0)
+    for p in (0.5, 0.8, 0.9, 0.97):
+        few = drawn.binomial(10, drawn.beta(p, 1 - p, (400, n))) / 10
+        for values in (few, (drawn.random((400, n)) < p).astype(float)):
+            found = [stats.mean_interval(row) for row in values]
+            assert np.mean([one.low <= p <= one.high for one in found]) >= 0.95
+
+
+def test_bounds_of_a_mean_share_are_hoeffdings():
+    """At each bound, ((m/b)^m ((1 - m)/(1 - b))^(1 - m))^-n is 2.5 %."""
+    values = np.array([1, 1, 0.5, 1, 0.8, 0.9, 1, 0.2])
+    found, m = stats.mean_interval(values), values.mean()
+    for bound in (found.low, found.high):
+        tail = ((bound / m) ** m * ((1 - bound) / (1 - m)) ** (1 - m)) ** len(values)
+        assert tail == pytest.approx(0.025)
+    assert 0 < found.low < m < found.high < 1
+    assert stats.mean_interval([1.0] * 6).low == pytest.approx(0.025 ** (1 / 6))
+    assert stats.mean_interval([0.0] * 6).high == pytest.approx(1 - 0.025 ** (1 / 6))
+    assert not stats.mean_interval([1.0] * 5).known
 
 
 def test_wins_by_hand():
-    assert wins([1, 2, 3, inf, inf, 5], [2, 2.05, 1, inf, 4, inf], resolution=0.1) == (2, 2)
+    tenth = stats.Resolution(absolute=0.1)
+    assert wins([1, 2, 3, inf, inf, 5], [2, 2.05, 1, inf, 4, inf], tenth) == (2, 2)
 
 
 def test_verdicts():
     def bounds(low, high):
         return stats.Interval(low, high, 0.95)
 
+    fifth, tenth_of_it = stats.Resolution(absolute=0.2), stats.Resolution(relative=0.1)
     assert stats.verdict(bounds(1, 2), bounds(2.1, 3)) == "lower"
-    assert stats.verdict(bounds(1, 2), bounds(2.1, 3), resolution=0.2) == "overlap"
-    assert stats.verdict(bounds(4, inf), bounds(1, 2)) == "higher"
-    assert stats.verdict(bounds(inf, inf), bounds(inf, inf)) == "overlap"
+    assert stats.verdict(bounds(1, 2), bounds(2.1, 3), fifth) == "near"
+    assert stats.verdict(bounds(1.9, 2), bounds(2.05, 2.06), fifth) == "equal"
+    assert stats.verdict(bounds(0.19, 0.2), bounds(0.205, 0.206), tenth_of_it) == "equal"
+    assert stats.verdict(bounds(1e-9, 2e-9), bounds(3e-9, 4e-9), tenth_of_it) == "lower"
+    assert stats.verdict(bounds(4, inf), bounds(1, 2), tenth_of_it) == "higher"
+    assert stats.verdict(bounds(inf, inf), bounds(inf, inf), fifth) == "overlap"
     assert stats.verdict(bounds(nan, nan), bounds(1, 2)) == "none"
 
 
@@ -549,15 +573,178 @@ def test_an_interruption_ends_it(monkeypatch):
 def test_rate_curves_by_hand():
     frame = pl.DataFrame(
         {"problem": "p", "optimizer": "o", "lr": [3.0, 1.0, 2.0, 4.0, 5.0],
-         "median": [1001.0, 1.001, 1.0, 2.0, inf], "diverged": [0, 0, 0, 1, 3]}
+         "median": [1001.0, 1.001, 1.0, 2.0, inf], "diverged": [0, 0, 0, 1, 3],
+         "chosen": [False, False, True, False, False]}
     )  # fmt: skip
-    assert rate_curves(frame) == [("p", [("o", "▁▁█××")])]
+    assert rate_curves(frame) == [("p", [("o", 1.0, "▁▁█××", 5.0)])]
     frame = frame.with_columns(median=pl.Series([1001.0, 2.0, 1.0, 2.0, inf]))
-    assert rate_curves(frame) == [("p", [("o", "▅▁█××")])]
+    assert rate_curves(frame) == [("p", [("o", 1.0, "▅▁█××", 5.0)])]
     many = pl.DataFrame({"problem": "p", "optimizer": "o", "lr": np.arange(1.0, 201),
-                         "median": np.arange(1.0, 201), "diverged": 0})  # fmt: skip
-    line = rate_curves(many)[0][1][0][1]
-    assert len(line) == 60 and line[0] == "▁" and line[-1] == "█" and sorted(line) == list(line)
+                         "median": np.arange(1.0, 201), "diverged": 0,
+                         "chosen": np.arange(200) == 0})  # fmt: skip
+    _, low, line, high = rate_curves(many)[0][1][0]
+    assert (low, high, len(line)) == (1.0, 200.0, 48)
+    assert line[0] == "▁" and line[-1] == "█" and sorted(line) == list(line)
+    some = many.with_columns(diverged=pl.Series([int(k in (51, 101)) for k in range(200)]),
+                             chosen=pl.Series([k == 100 for k in range(200)]))  # fmt: skip
+    line = rate_curves(some, 10)[0][1][0][2]
+    assert [k for k, mark in enumerate(line) if mark == "×"] == [2], "the chosen one goes before"
+
+
+def test_bands_are_quartiles_of_the_runs(small):
+    """Against descents of the chosen setting from the fresh seeds."""
+    rows = small.table.filter(pl.col("problem") == "quadratic-10").to_dicts()
+    problem = ds.problems.make("quadratic-10", drawn=True)
+    runs = ds.descend(problem, "Adam", lr=rows[2]["lr"], seed=range(3, 13), steps=40,
+                      every=1, progress=False)  # fmt: skip
+    band = small.bands.filter(
+        (pl.col("problem") == "quadratic-10") & (pl.col("optimizer") == "Adam")
+    )
+    assert band["step"].to_list() == list(range(41)) and (band["n"] == 10).all()
+    ordered = np.sort(runs.loss, axis=0)
+    assert band["median"].to_numpy() == pytest.approx((ordered[4] + ordered[5]) / 2, rel=1e-6)
+    assert band["lower_quartile"].to_numpy() == pytest.approx(ordered[2], rel=1e-6)
+    assert band["upper_quartile"].to_numpy() == pytest.approx(ordered[7], rel=1e-6)
+    assert (band["diverged"] == 0).all()
+
+
+def test_bands_count_what_diverged(broken):
+    band = broken.bands.filter(
+        (pl.col("problem") == "quadratic-10") & (pl.col("optimizer") == "Broken")
+    )
+    assert band["diverged"].to_list() == sorted(band["diverged"]) and band["diverged"][-1] == 6
+    assert np.isfinite(band["median"][0]) and band["median"][-1] == inf
+
+
+def test_the_text_shows_budgets_rates_and_all_that_was_chosen():
+    space = ds.Space("sgd", momentum=[0.0, 0.9])
+    found = ds.compare("quadratic-10", [space, "adam"], **QUICK)
+    text = str(found)
+    assert f"chosen for SGD: lr={found.table['lr'][0]:.6g}, momentum=" in text
+    assert "chosen for Adam" not in text
+    lines = text.splitlines()
+    at = lines.index("Expected best against budget")
+    assert lines[at + 1].split() == ["trials", "1", "2", "4", "6"]
+    best = found.expected_best.filter(pl.col("optimizer") == "SGD")["median"].to_list()
+    assert lines[at + 3].split() == ["SGD", *(f"{best[k - 1]:.2g}" for k in (1, 2, 4, 6))]
+    curve = lines[lines.index("Rate curves") + 2].split()
+    rates = [trial["lr"] for trial in space.trials(6, 0)]
+    assert (curve[1], curve[3]) == (f"{min(rates):.1g}", f"{max(rates):.1g}")
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_wide_characters_and_long_names_stay_in_their_columns(width):
+    labels = ["随机梯度下降法很长的名字啊", "a very long label of an optimizer indeed"]
+    spaces = [ds.Space("sgd", label=labels[0]), ds.Space("adam", label=labels[1])]
+    named = {"一个很长的中文名字的问题" * 6: ds.problems.make("booth", drawn=True), "x" * 130: BOWL}
+    found = ds.compare(named, spaces, **QUICK)
+    written = StringIO()
+    comparison_tables.print_comparison(
+        found.table, found.sensitivity, found.expected_best, found.sentences, found.notes,
+        found.conditions, Console(file=written, width=width, color_system=None),
+    )  # fmt: skip
+    lines = written.getvalue().splitlines()
+    assert max(cell_len(line.rstrip()) for line in lines) <= width
+    if width > 50:
+        assert any(line.startswith(("1 随机", "2 随机", "– 随机")) for line in lines)
+    assert any(line.startswith("xxx") and line.rstrip().endswith("…") for line in lines)
+    if width == 50:
+        rows = " ".join(" ".join(lines).split())
+        assert "1 随机梯度下降法" in rows or "– 随机梯度下降法" in rows
+        assert "median" in rows and "div. 0/10" in rows
+
+
+def test_losses_near_zero_are_told_apart_by_their_ratio():
+    """float32, losses of 1e6 at the start and 1e-8 or 1e-6 at the end: seventy times apart."""
+    torch.manual_seed(1)
+    X = torch.randn(200, 5)
+    problem = ds.Problem.from_model(
+        lambda: nn.Linear(5, 1), X, 1000 * X @ torch.randn(5, 1), loss=nn.MSELoss()
+    )
+    heavy = ds.Space("sgd", label="heavy", momentum=0.5)
+    found = ds.compare(problem, ["sgd", heavy], steps=40, budget=16, progress=False)
+    rows = found.table.sort("median").to_dicts()
+    assert rows[1]["low"] > 5 * rows[0]["high"] and [row["place"] for row in rows] == [1, 2]
+    assert any("resolution, 1e-06 of the larger loss" in line for line in found.conditions)
+
+
+def test_a_difference_in_the_last_digits_is_none():
+    found = ds.compare("styblinski-tang", ["sgd", "momentum"], budget=16, progress=False)
+    medians = found.table["median"].to_list()
+    assert 0 < abs(medians[0] - medians[1]) < 1e-9 and found.table["place"].to_list() == [1, 1]
+    assert "equal within resolution" in found.sentences[0]
+    assert (found.wins["ties"] == found.wins["n"]).all()
+    assert any("1e-06 of the way from the start" in line for line in found.conditions)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_few_trials_cover_the_space(seed):
+    """The first b^j of the draws lie one in each of b^j equal parts, in one dimension and in two;
+    more draws only add to fewer, and are another seed's others."""
+    for place, base in enumerate((2, 3, 5)):
+        for size in (base, base**2, base**3):
+            drawn = spread(size, place, seed)
+            assert sorted(int(size * one) for one in drawn) == list(range(size))
+            assert drawn == spread(1000, place, seed)[:size] != spread(size, place, seed + 1)
+    first, second = (np.array(spread(72, place, seed)) for place in (0, 1))
+    cells = 9 * (8 * first).astype(int) + (9 * second).astype(int)
+    assert sorted(cells) == list(range(72))
+    for budget in range(4, 9):
+        rates = np.log10([t["lr"] for t in space_of("sgd").trials(budget, seed)])
+        gaps = np.diff(sorted([-5, *rates, 1]))
+        assert gaps.max() <= 2 * 6 / 4, "no more than two of the first four quarters"
+
+
+def test_a_schedule_that_sets_the_rate_leaves_nothing_to_tune():
+    schedule = ds.Schedule(optim.lr_scheduler.OneCycleLR, per="step", max_lr=0.1)
+    found = ds.compare("quadratic-10", ["sgd", "adam"], schedule=schedule, **QUICK)
+    for label in ("SGD", "Adam"):
+        assert f"{label}: the schedule sets the rate: nothing was tuned" in found.summary()
+    assert not any("edge" in note for note in found.notes)
+    for frame in (found.table, found.results, found.sensitivity):
+        assert frame["lr"].null_count() == frame.height
+    heavy = ds.Space("adam", eps=[1e-8, 1e-3])
+    found = ds.compare("quadratic-10", heavy, schedule=schedule, **QUICK)
+    assert "Adam: the schedule sets the rate: eps alone was searched" in found.summary()
+    falling = ds.Schedule(optim.lr_scheduler.StepLR, step_size=10)
+    found = ds.compare("quadratic-10", ["sgd"], schedule=falling, **QUICK)
+    assert "nothing was tuned" not in found.summary() and found.table["lr"].null_count() == 0
+
+
+def test_copies_of_one_run_are_no_sample():
+    """A factory whose start is the same for each seed, all rows at once: n = 1, as for a start
+    that is given; with batches drawn the seeds differ."""
+
+    class Zero(nn.Linear):
+        def reset_parameters(self):
+            nn.init.zeros_(self.weight)
+            nn.init.zeros_(self.bias)
+
+    X = torch.arange(12.0).reshape(6, 2) / 10
+    problem = ds.Problem.from_model(lambda: Zero(2, 1), X, X[:, :1] + 1, loss=nn.MSELoss())
+    for tuning_seeds in (3, 1):
+        found = ds.compare(problem, ["sgd", "adam"], tuning_seeds=tuning_seeds, **QUICK)
+        assert found.table["n"].to_list() == [1, 1] and found.table["low"].is_nan().all()
+        assert any("the seed changes nothing" in note for note in found.notes)
+    drawn = ds.compare(problem, ["sgd", "adam"], batch_size=2, **QUICK)
+    assert drawn.table["n"].to_list() == [10, 10] and drawn.results.height == 40
+
+
+def test_one_run_that_diverged_is_said_in_the_singular():
+    never = ds.Problem.from_function(lambda x: torch.log(x - 2), start=1.0)
+    said = ds.compare(never, "sgd", **QUICK).summary()
+    assert "diverged in 1 of 1 run, on 1 of 1 problem, before the first step" in said
+
+
+def test_numpy_numbers_and_a_baseline_by_any_of_its_words():
+    heavy = ds.Space("rmsprop", label="mine")
+    asked = {"steps": np.int64(9), "budget": np.int32(2), "seeds": np.arange(3, 9),
+             "tuning_seeds": np.int64(3), "search_seed": 1, "progress": False}  # fmt: skip
+    for baseline, label in (("adam", "Adam"), (optim.Adam, "Adam"), ("RMSprop", "mine"),
+                            (heavy, "mine"), ("SGD", "SGD")):  # fmt: skip
+        found = ds.compare("booth", ["sgd", "adam", heavy], baseline=baseline, **asked)
+        assert {row for row in found.targets["baseline"]} == {label}
+    assert found.results["seed"].unique().sort().to_list() == list(range(3, 9))
 
 
 # -- wrong use -----------------------------------------------------------------------------------
@@ -587,6 +774,16 @@ BOWL = ds.Problem.from_function(lambda x: x**2, start=1.0)
         ({"validation": 0.2}, "none of the problems has data"),
         ({"target": 1.5}, "target must be a share"),
         ({"engine": "fast"}, "engine must be one of"),
+        ({"clip_norm": [1.0, 2.0]}, r"clip_norm holds for all runs .* got \[1.0, 2.0\]"),
+        ({"clip_norm": 0}, "give one number above 0, or None, got 0"),
+        ({"divergence": [1e3, 1e4]}, "divergence holds for all runs"),
+        ({"problems": "wine", "order": ["shuffle", "cyclic"]}, "order must be one of"),
+        ({"problems": "wine", "order": "shufle"}, "did you mean 'shuffle'"),
+        ({"lr": ds.Range(1e-3, 1)}, r"the space of its optimizer, as in Space\('sgd', lr"),
+        ({"budgt": 4}, "did you mean 'budget'"),
+        ({"baseline": "adam", "optimizers": ["adam", ds.Space("adam", label="ADAM")]},
+         "may be Adam and ADAM"),
+        ({"steps": np.float64(3)}, "steps must be a whole number"),
     ],
 )  # fmt: skip
 def test_wrong_use(arguments, said):
@@ -602,6 +799,7 @@ def test_wrong_use(arguments, said):
         (lambda: ds.Space(optim.SGD, maximize=True), "turn the sign of the loss"),
         (lambda: ds.Space(optim.SGD, batch_size=3), "give it to compare"),
         (lambda: ds.Space(optim.SGD, lr={"0.*": [1, 2]}), "by parameter-name pattern"),
+        (lambda: ds.Space(optim.SGD, label=5), "a label is a word or some, got 5"),
         (lambda: ds.Range(0, 1), "above 0"),
         (lambda: ds.Range(2, 1, log=False), "from a lower to a higher"),
     ],

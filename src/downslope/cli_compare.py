@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from textwrap import fill
 from typing import Annotated, Any
 
 import typer
@@ -45,7 +46,7 @@ def compare(
     budget: Annotated[int, typer.Option(help="Trials for each optimizer and problem.")] = 32,
     seeds: Annotated[int, typer.Option(help="Fresh seeds to report, at least 10.")] = 10,
     tuning_seeds: Annotated[int, typer.Option(help="Seeds to choose the setting on.")] = 3,
-    search_seed: Annotated[int, typer.Option(help="Fixes the random search.")] = 0,
+    search_seed: Annotated[int, typer.Option(help="Fixes the draws of the search.")] = 0,
     steps: Annotated[
         int | None, typer.Option(help="Updates of every run. [each problem's own; tables: epochs]")
     ] = None,
@@ -94,7 +95,7 @@ def compare(
         seeds=seeds,
         tuning_seeds=tuning_seeds,
         search_seed=search_seed,
-        baseline=_label(baseline, [space.label for space in spaces]),
+        baseline=baseline,
         batch_size=_batch_size(batch_size, only_table),
         clip_norm=clip_norm,
         engine=engine,
@@ -110,6 +111,7 @@ def compare(
         comparison_tables.print_comparison(
             found.table,
             found.sensitivity,
+            found.expected_best,
             found.sentences,
             found.notes,
             found.conditions,
@@ -137,7 +139,8 @@ def _list(as_json: bool) -> None:
         print(json.dumps(about, indent=1))
         return
     for name, entry in ENTRIES.items():
-        print(f"{'*' if name in DEFAULT else ' '} {name:22}{entry.about}")
+        line = f"{'*' if name in DEFAULT else ' '} {name:22}{entry.about}"
+        print(fill(line, 80, subsequent_indent=" " * 24, break_on_hyphens=False))
     print("* is compared where no --problem is given")
 
 
@@ -176,9 +179,3 @@ def _batch_size(text: str | None, only_table: bool) -> Any:
     from downslope import cli_values
 
     return cli_values.batch_size(text)
-
-
-def _label(given: str | None, labels: list[str]) -> str | None:
-    """A label as it is written, in any case."""
-    by_lower = {label.lower(): label for label in labels}
-    return None if given is None else by_lower.get(given.lower(), given)

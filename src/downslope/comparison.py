@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from inspect import signature
 from typing import Any
 
 import polars as pl
@@ -13,9 +14,18 @@ from downslope.comparing import frames as frames
 from downslope.comparing import notes as notes_on
 from downslope.comparing import shares as shares_of
 from downslope.comparing import words
-from downslope.comparing.cases import cases_of
+from downslope.comparing.asking import (
+    check_one,
+    check_words,
+    label_of,
+    rate_is_set,
+    seeds_of,
+    whole,
+)  # fmt: skip
+from downslope.comparing.bands import bands_frame
+from downslope.comparing.cases import Case, cases_of
 from downslope.comparing.frames import Outcome
-from downslope.comparing.runs import Asked, report, tune
+from downslope.comparing.runs import Asked, Seen, report, tune
 from downslope.comparing.targets import targets_of
 from downslope.errors import InputError, nearest
 from downslope.plan import ENGINES
@@ -39,7 +49,10 @@ class Comparison:
         table: a row a problem and optimizer, of the chosen setting. ``place`` is 1 and as many as
             are surely lower on that problem. ``low`` and ``high`` bound the ``median`` with
             ``coverage`` (by order statistics, exact); ``lower_quartile`` and ``upper_quartile``
-            are the spread of the runs; losses within ``resolution`` of each other are the same.
+            are the spread of the runs; losses within ``resolution``, or
+            within ``relative_resolution`` of the larger one, are the same.
+            ``chosen`` tells the searched
+            hyperparameters where there are more than the rate.
             Of ``n`` fresh seeds ``diverged`` failed, the earliest at ``first_bad_step``, and
             ``reached`` the target, after ``steps_to_target`` updates (their median) and so many
             ``gradient_evaluations`` of single samples. The ``default_…`` columns are the default
@@ -50,6 +63,8 @@ class Comparison:
         expected_best: a row a problem, optimizer and number of trials.
         sensitivity: a row a trial: the whole curve over rates, failures included.
         failures: a row a problem, optimizer and kind of run that had any.
+        bands: a row a problem, optimizer and record: the chosen setting's losses over the fresh
+            seeds, as median and quartiles, and how many had diverged by then.
         conditions: sentences on what was declared beforehand.
         notes: sentences that a reader must know before believing the table.
     """
@@ -63,6 +78,7 @@ class Comparison:
     expected_best: pl.DataFrame = field(repr=False)
     sensitivity: pl.DataFrame = field(repr=False)
     failures: pl.DataFrame = field(repr=False)
+    bands: pl.DataFrame = field(repr=False)
     conditions: tuple[str, ...] = field(repr=False)
     notes: tuple[str, ...]
     sentences: tuple[str, ...] = field(repr=False)
@@ -74,7 +90,12 @@ class Comparison:
     def __str__(self) -> str:
         """The table, rate curves, summary and conditions, as on a terminal of 80 columns."""
         return comparison_tables.as_text(
-            self.table, self.sensitivity, self.sentences, self.notes, self.conditions
+            self.table,
+            self.sensitivity,
+            self.expected_best,
+            self.sentences,
+            self.notes,
+            self.conditions,
         )
 
 
@@ -88,7 +109,7 @@ def compare(
     seeds: int | Sequence[int] = 10,
     tuning_seeds: int | Sequence[int] = 3,
     search_seed: int = 0,
-    baseline: str | None = None,
+    baseline: Any = None,
     target: float = 0.99,
     batch_size: Any = None,
     order: str | None = None,
@@ -98,6 +119,7 @@ def compare(
     divergence: float | None = 1e8,
     engine: str = "auto",
     progress: bool = True,
+    **unknown: Any,
 ) -> Comparison:
     """Compare optimizers over problems.
 
@@ -120,9 +142,9 @@ def compare(
         budget: trials for each optimizer and problem. The default setting is not among them.
         seeds: how many fresh seeds to report, or which ones.
         tuning_seeds: how many seeds to choose on (from 0), or which ones.
-        search_seed: fixes the random search.
-        baseline: the label of the optimizer whose chosen setting's medians on the tuning seeds fix
-            the targets; by default the first.
+        search_seed: fixes the draws of the quasi-random search.
+        baseline: the label, class or name of the optimizer whose chosen setting's medians on the
+            tuning seeds fix the targets; by default the first.
         target: the share of the baseline's way from start to end that is the target; `targets`
             tells others too.
         batch_size, order: for problems with data; by default the problem's own.
@@ -141,16 +163,12 @@ def compare(
     >>> found.table.select("problem", "optimizer", "n", "diverged").rows()
     [('booth', 'SGD', 6, 0), ('booth', 'Adam', 6, 0)]
     """
+    check_words(unknown, [*signature(compare).parameters][:-1])
     cases = cases_of(problems, epochs=epochs, steps=steps, batch_size=batch_size, order=order,
                      validation=validation)  # fmt: skip
     spaces = spaces_of(optimizers)
     labels = tuple(space.label for space in spaces)
-    first = baseline if baseline is not None else labels[0]
-    if first not in labels:
-        raise InputError(
-            f"baseline {first!r} is not among the optimizers {', '.join(labels)}"
-            f"{nearest(str(first), labels)}"
-        )
+    first = labels[0] if baseline is None else label_of(baseline, spaces)
     if isinstance(target, bool) or not isinstance(target, int | float) or not 0 < target <= 1:
         raise InputError(
             f"target must be a share of the baseline's way, above 0 and at most 1, got {target!r}"
@@ -158,8 +176,10 @@ def compare(
     if engine not in ENGINES:
         hint = nearest(str(engine), ENGINES)
         raise InputError(f"engine must be one of {', '.join(ENGINES)}, got {engine!r}{hint}")
-    chosen_on = _seeds("tuning_seeds", tuning_seeds, 0)
-    fresh = _seeds("seeds", seeds, max(chosen_on) + 1)
+    check_one("clip_norm", clip_norm)
+    check_one("divergence", divergence)
+    chosen_on = seeds_of("tuning_seeds", tuning_seeds, 0)
+    fresh = seeds_of("seeds", seeds, max(chosen_on) + 1)
     if shared := sorted({*chosen_on} & {*fresh}):
         raise InputError(
             f"seeds and tuning_seeds share {shared[0]}: what is chosen on a seed cannot be "
@@ -167,22 +187,33 @@ def compare(
         )
     asked = Asked(
         spaces=spaces,
-        budget=_whole("budget", budget, 1),
+        budget=whole("budget", budget, 1),
         tuning_seeds=chosen_on,
         seeds=fresh,
-        search_seed=_whole("search_seed", search_seed, 0),
+        search_seed=whole("search_seed", search_seed, 0),
         engine=engine,
         progress=progress,
         options={"schedule": schedule, "clip_norm": clip_norm, "divergence": divergence},
     )
     shares = sorted({*SHARES, float(target)})
+    length = max(case.updates for case in cases)
+    scheduled = frozenset(s.label for s in spaces if rate_is_set(schedule, s, asked.budget, length))
     outcomes = []
     for case in cases:
         tuned = tune(case, asked)
+        case, tuned = _without_copies(case, tuned)
         targets = targets_of(case, labels, tuned, first, shares)
         reported = report(case, asked, tuned)
-        outcomes.append(Outcome(case, labels, tuned, reported, targets, float(target)))
+        case, reported = _without_copies(case, reported)
+        outcomes.append(Outcome(case, labels, tuned, reported, targets, float(target), scheduled))
     return _comparison(outcomes, asked, first)
+
+
+def _without_copies(case: Case, seen: list[Seen]) -> tuple[Case, list[Seen]]:
+    """Where the seed turns out to change no run at all, one run a setting: copies are no sample."""
+    if case.varies and all(one.all_alike for one in seen):
+        return replace(case, varies=False), [one.first_seed() for one in seen]
+    return case, seen
 
 
 def _comparison(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> Comparison:
@@ -204,23 +235,8 @@ def _comparison(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> Com
         expected_best=shares_of.expected_best_frame(outcomes),
         sensitivity=frames.sensitivity_frame(outcomes),
         failures=frames.failures_frame(outcomes),
+        bands=bands_frame(outcomes),
         conditions=tuple(notes_on.conditions(outcomes, asked, baseline)),
         notes=tuple(notes_on.notes(outcomes, asked, baseline)),
         sentences=tuple(sentences),
     )
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} must be a whole number of at least {least}, got {value!r}")
-    return value
-
-
-def _seeds(name: str, given: Any, first: int) -> tuple[int, ...]:
-    """Seeds by their number, from `first` on, or as they were given."""
-    if isinstance(given, list | tuple | range):
-        seeds = tuple(_whole(f"each of {name}", seed, 0) for seed in given)
-        if not seeds or len({*seeds}) < len(seeds):
-            raise InputError(f"{name} must be different seeds, at least one, got {list(given)!r}")
-        return seeds
-    return tuple(range(first, first + _whole(name, given, 1)))

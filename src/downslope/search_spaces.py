@@ -14,6 +14,7 @@ from torch import optim
 from downslope.distributions import Choice, Distribution, shown_value
 from downslope.errors import InputError, OptimizerError, nearest
 from downslope.grid import RUN_SETTINGS, is_many, settled
+from downslope.low_discrepancy import spread
 from downslope.optimizers import check_complete, check_names, check_optimizer, hyperparameters
 from downslope.ranges import Range
 
@@ -48,6 +49,8 @@ class Space:
         label: str | None = None,
         **settings: Any,
     ) -> None:
+        if label is not None and not (isinstance(label, str) and label.strip()):
+            raise InputError(f"a label is a word or some, got {label!r}")
         found = check_optimizer(optimizer)
         _check_can_compare(found, settings)
         known = hyperparameters(found)
@@ -96,18 +99,15 @@ class Space:
         return f"{self.label}: {'; '.join(parts)}"
 
     def trials(self, budget: int, seed: int) -> list[dict[str, Any]]:
-        """`budget` settings by random search.
+        """`budget` settings by quasi-random search: drawn, and spread evenly however few.
 
         The first dimension (the rate, where it is searched) of every space gets the same draws
-        between 0 and 1, and so do the second ones, and so on.
+        between 0 and 1, and so do the second ones, and so on. See `low_discrepancy.spread`.
 
         >>> Space(optim.Adam).trials(2, seed=0) == Space(optim.Adam).trials(3, seed=0)[:2]
         True
         """
-        draws = {
-            name: np.random.Generator(np.random.Philox(key=[seed, place])).random(budget).tolist()
-            for place, name in enumerate(self.searched)
-        }
+        draws = {name: spread(budget, place, seed) for place, name in enumerate(self.searched)}
         return [
             {**{n: where.at(draws[n][k]) for n, where in self.searched.items()}, **self.fixed}
             for k in range(budget)

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from downslope import problems as collection
-from downslope.errors import InputError
+from downslope.comparing.asking import whole
+from downslope.errors import InputError, listed, nearest
 from downslope.problem import Problem
 from downslope.problem_rows import order_is_drawn, with_validation
-from downslope.sampling import batches
+from downslope.sampling import ORDERS, batches
 
 RECORDS, RECORDS_OF_FULL = 100, 1000
 """About how many records a run has at most, where a record costs more than an update and where it
@@ -50,8 +51,7 @@ class Case:
 
     @property
     def epsilon(self) -> float:
-        """The rounding of its dtype: losses nearer than ten times this share of the loss at the
-        start are the same to it."""
+        """The rounding of its dtype at 1."""
         return float(torch.finfo(self.problem.dtype).eps)
 
     @property
@@ -133,19 +133,20 @@ def _case(
         steps = entry.steps
     if validation is not None and given.train is not None:
         given = with_validation(given, validation)
+    if order is not None and order not in ORDERS:
+        hint = nearest(order, ORDERS) if isinstance(order, str) else ""
+        raise InputError(f"order must be one of {listed(ORDERS)}, got {order!r}{hint}")
     length = {"epochs": epochs} if epochs is not None else {"steps": steps}
-    if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in length.values()):
-        what, value = next(iter(length.items()))
-        raise InputError(f"{what} must be a whole number of at least 1, got {value!r}")
-    whole = {what: count for what, count in length.items() if count is not None}
+    what, value = next(iter(length.items()))
+    count = whole(what, value, 1)
     size = _batch_size(given, batch_size, None if entry is None else entry.batch_size)
-    updates = steps or 0
+    updates = count
     if epochs is not None:
-        updates = epochs * _updates_per_epoch(given, size)
+        updates = count * _updates_per_epoch(given, size)
     return Case(
         name=name,
         problem=given,
-        length=whole,
+        length={what: count},
         batch_size=size,
         order=order,
         updates=updates,

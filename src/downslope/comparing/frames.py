@@ -12,10 +12,13 @@ import polars as pl
 
 from downslope.comparing.cases import Case
 from downslope.comparing.runs import Seen
-from downslope.comparing.stats import median, median_interval, quartiles, verdict
+from downslope.comparing.stats import Resolution, median, median_interval, quartiles, verdict
 from downslope.comparing.targets import Target, steps_to
 
 SETTINGS = ("tuned", "default")
+
+PRACTICAL = 1e-6
+"""The least difference between final losses that is of weight, as a share of them or of the way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class Outcome:
         tuned, reported: what was seen of each on the tuning seeds, and on the fresh ones (the
             chosen setting first, then the default where there is one).
         targets: its targets; `main` is the share of the one that the tables use.
+        scheduled: the optimizers whose rate the schedule sets.
     """
 
     case: Case
@@ -35,19 +39,44 @@ class Outcome:
     reported: Sequence[Seen]
     targets: Sequence[Target]
     main: float
+    scheduled: frozenset[str] = frozenset()
 
     @property
     def target(self) -> Target:
         """The main one."""
         return next(t for t in self.targets if t.share == self.main)
 
+    def rate_is_scheduled(self, label: str) -> bool:
+        """Whether the schedule set an optimizer's rate, whatever rate its trials had."""
+        return label in self.scheduled
+
+    def rate(self, label: str, setting: Mapping[str, Any]) -> float | None:
+        """A setting's rate; None where there is none, or the schedule set it."""
+        return None if self.rate_is_scheduled(label) else _rate(setting)
+
     @property
-    def resolution(self) -> float:
-        """Final losses no further apart than this are the same: ten times the rounding of the
-        median loss at the start."""
-        starts = np.abs([seen.curve[0, :, 0] for seen in self.reported])
-        size = float(np.median(starts))
-        return 10 * self.case.epsilon * size if isfinite(size) else 0.0
+    def never_negative(self) -> bool:
+        """Whether no loss that was seen lies below zero."""
+        seen = [*self.tuned, *self.reported]
+        return all(bool((s.curve[np.isfinite(s.curve)] >= 0).all()) for s in seen)
+
+    @property
+    def resolution(self) -> Resolution:
+        """What two final losses must differ by to be called different.
+
+        Where no loss was below zero, a millionth of the larger one, and the square of the rounding
+        of the loss at the start: residuals smaller than that are zero within rounding. Otherwise
+        a millionth of the way from the start to the lowest median, for zero means nothing there.
+        Never less than ten times the rounding.
+        """
+        rounding = 10 * self.case.epsilon
+        start = float(np.median([s.curve[0, :, 0] for s in self.reported]))
+        size = abs(start) if isfinite(start) else 0.0
+        if self.never_negative:
+            return Resolution(self.case.epsilon**2 * size, max(PRACTICAL, rounding))
+        best = min(median(s.score[0]) for s in self.reported)
+        way = abs(start - best) if isfinite(best) and isfinite(start) else 0.0
+        return Resolution(max(PRACTICAL * way, rounding * size), rounding)
 
 
 def results_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
@@ -65,7 +94,7 @@ def results_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                             "problem": outcome.case.name,
                             "optimizer": label,
                             "setting": SETTINGS[k],
-                            "lr": _rate(setting),
+                            "lr": outcome.rate(label, setting),
                             "hyperparameters": words_of(setting),
                             "seed": seed,
                             "engine": seen.engine,
@@ -87,7 +116,9 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
     for outcome in outcomes:
         resolution = outcome.resolution
         all_bounds = [median_interval(seen.score[0]) for seen in outcome.reported]
-        for label, seen, bounds in zip(outcome.labels, outcome.reported, all_bounds, strict=True):
+        for label, seen, tuned, bounds in zip(
+            outcome.labels, outcome.reported, outcome.tuned, all_bounds, strict=True
+        ):
             steps = steps_to(seen, outcome.target.loss)[0]
             ahead = sum(verdict(other, bounds, resolution) == "lower" for other in all_bounds)
             low, high = quartiles(seen.score[0])
@@ -100,8 +131,9 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                     "problem": outcome.case.name,
                     "optimizer": label,
                     "place": 1 + ahead if bounds.known else None,
-                    "lr": _rate(seen.settings[0]),
+                    "lr": outcome.rate(label, seen.settings[0]),
                     "hyperparameters": words_of(seen.settings[0]),
+                    "chosen": _chosen(seen, tuned),
                     "n": len(seen.seeds),
                     "median": median(seen.score[0]),
                     "low": bounds.low,
@@ -118,13 +150,15 @@ def table_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                     "default_low": None if own is None else own.low,
                     "default_high": None if own is None else own.high,
                     "default_diverged": None if default is None else int(seen.failed[1].sum()),
-                    "resolution": resolution,
+                    "resolution": resolution.absolute,
+                    "relative_resolution": resolution.relative,
                 }
             )
     whole = ("place", "first_bad_step", "steps_to_target", "gradient_evaluations",
              "default_diverged")  # fmt: skip
     real = ("lr", "default_median", "default_low", "default_high")
-    return frame_of(rows, **dict.fromkeys(whole, pl.Int64), **dict.fromkeys(real, pl.Float64))
+    types = {**dict.fromkeys(whole, pl.Int64), **dict.fromkeys(real, pl.Float64)}
+    return frame_of(rows, chosen=pl.String, **types)
 
 
 def targets_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
@@ -168,7 +202,7 @@ def sensitivity_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                         "problem": outcome.case.name,
                         "optimizer": label,
                         "trial": k,
-                        "lr": _rate(setting),
+                        "lr": outcome.rate(label, setting),
                         "hyperparameters": words_of(setting),
                         "n": len(seen.seeds),
                         "median": median(seen.score[k]),
@@ -199,7 +233,7 @@ def failures_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
                 rates = [
                     rate
                     for setting, failures in zip(seen.settings[some], failed, strict=True)
-                    if failures.any() and (rate := _rate(setting)) is not None
+                    if failures.any() and (rate := outcome.rate(label, setting)) is not None
                 ]
                 rows.append(
                     {
@@ -224,6 +258,15 @@ _FAILURES = {
     "first_bad_step": pl.Int64,
     "lowest_lr": pl.Float64,
 }
+
+
+def _chosen(seen: Seen, tuned: Seen) -> str | None:
+    """The hyperparameters that differ between trials, where there are more than the rate."""
+    first = tuned.settings[0]
+    searched = {n for one in tuned.settings for n, v in one.items() if v != first[n]}
+    if not searched - {"lr"}:
+        return None
+    return words_of({n: v for n, v in seen.settings[0].items() if n in searched})
 
 
 def words_of(setting: Mapping[str, Any]) -> str:

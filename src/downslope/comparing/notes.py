@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from downslope.comparing.cases import Case
-from downslope.comparing.frames import Outcome
+from downslope.comparing.frames import PRACTICAL, Outcome
 from downslope.comparing.runs import Asked
 from downslope.comparing.stats import median
 from downslope.errors import listed
@@ -23,15 +23,18 @@ def conditions(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> list
     clip, schedule = given.get("clip_norm"), given.get("schedule")
     settings = f"{asked.budget} trials" if asked.budget > 1 else "1 trial"
     return [
-        f"{settings} for each optimizer on each problem, by random search with the same draws; "
-        f"chosen by the median final loss over {_seeds(asked.tuning_seeds)}, reported on "
-        f"{_seeds(asked.seeds)}",
+        f"{settings} for each optimizer on each problem, by quasi-random search with the "
+        f"same draws; chosen by the median final loss over {_seeds(asked.tuning_seeds)}, "
+        f"reported on {_seeds(asked.seeds)}",
         *(f"searched: {space.describe()}" for space in asked.spaces),
         "the default setting is no trial: it is run besides, on the same seeds as the chosen one",
         f"target: {share:.4g} of the way from the start to the end of {baseline}, by its chosen "
         "setting's medians on the tuning seeds",
-        "two medians are called different where their 95 % intervals are apart, which is stricter "
-        "than a test of one pair at 5 %; there is no correction for the number of pairs",
+        "two medians are called different where their 95 % intervals are apart by more than the "
+        "resolution, which is stricter than a test of one pair at 5 %; there is no correction for "
+        "the number of pairs; over problems a share has Hoeffding's bounds, as if the problems had "
+        "been drawn from many",
+        *_resolutions(outcomes),
         f"clipping: {'none' if clip is None else f'gradients longer than {clip:g}'}; "
         f"schedule: {'none' if schedule is None else repr(schedule)}",
         *_lengths(outcomes),
@@ -55,6 +58,21 @@ def _lengths(outcomes: Sequence[Outcome]) -> list[str]:
         case = outcome.case
         kinds.setdefault(f"{case.updates} updates, {_batches(case)}", []).append(case.name)
     return [f"{kind}: {listed(names)}" for kind, names in kinds.items()]
+
+
+def _resolutions(outcomes: Sequence[Outcome]) -> list[str]:
+    """What losses must differ by, the problems of a kind together."""
+    kinds: dict[str, list[str]] = {}
+    for outcome in outcomes:
+        found = outcome.resolution
+        kind = f"{found.relative:.1g} of the larger loss"
+        if outcome.never_negative:
+            kind += ", and the rounding of residuals (eps² of the loss at the start"
+            kind += f", eps = {outcome.case.epsilon:.1e})"
+        else:
+            kind = f"{PRACTICAL:g} of the way from the start to the lowest median, and rounding"
+        kinds.setdefault(kind, []).append(outcome.case.name)
+    return [f"resolution, {kind}: {listed(names)}" for kind, names in kinds.items()]
 
 
 def _batches(case: Case) -> str:
@@ -86,8 +104,8 @@ def _of_seeds(outcomes: Sequence[Outcome], asked: Asked) -> list[str]:
     still = [o.case.name for o in outcomes if not o.case.varies]
     if still:
         said.append(
-            f"on {listed(still)} the seed changes nothing (one start, no batches drawn): one run "
-            "tells all, n = 1, and nothing is claimed of other starts"
+            f"on {listed(still)} the seed changes nothing (one start, and no batches drawn or all "
+            "rows at once): one run tells all, n = 1, and nothing is claimed of other starts"
         )
     n = len(asked.seeds)
     if n < FEW_SEEDS and len(still) < len(outcomes):
@@ -126,12 +144,18 @@ def _of_trials(outcomes: Sequence[Outcome], spaces: Sequence[Space]) -> list[str
                 continue
             space = spaces[place]
             edge = space.at_edge(list(seen.settings), seen.chosen)
+            if outcome.rate_is_scheduled(label):
+                edge = [one for one in edge if not one.startswith("lr = ")]
             edges += [f"{outcome.case.name} ({one})" for one in edge]
         if lost:
             said.append(
                 f"{label}: every trial diverged on a tuning seed on {listed(lost)}; the one that "
                 "failed on the fewest was taken"
             )
+        if outcomes[0].rate_is_scheduled(label):
+            others = [name for name in spaces[place].searched if name != "lr"]
+            rest = f"{listed(others)} alone was searched" if others else "nothing was tuned"
+            said.append(f"{label}: the schedule sets the rate: {rest}")
         if edges:
             said.append(
                 f"{label}: the best setting lies at the edge of what was tried on "
@@ -153,7 +177,7 @@ def _lucky(outcome: Outcome, place: int) -> bool:
     seen = outcome.tuned[place]
     before = seen.score[seen.chosen]
     after = median(outcome.reported[place].score[0])
-    return bool(outcome.case.varies and after > before.max() + outcome.resolution)
+    return bool(outcome.case.varies and outcome.resolution.below(before.max(), after))
 
 
 def _of_engines(outcomes: Sequence[Outcome], asked: Asked) -> list[str]:

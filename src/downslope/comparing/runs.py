@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
@@ -69,6 +69,26 @@ class Seen:
     def failed(self) -> NDArray[np.bool_]:
         """Which runs have no finite loss at their end, (settings, seeds)."""
         return ~np.isfinite(self.score)
+
+    @property
+    def all_alike(self) -> bool:
+        """Whether every setting's runs are the same from all of several seeds, to the last bit."""
+        same_curves = np.array_equal(
+            self.curve, np.broadcast_to(self.curve[:, :1], self.curve.shape), equal_nan=True
+        )
+        same_ends = (self.first_bad_step == self.first_bad_step[:, :1]).all()
+        return bool(len(self.seeds) > 1 and same_curves and same_ends and not self.failed.all())
+
+    def first_seed(self) -> Seen:
+        """The same of the first seed alone."""
+        return replace(
+            self,
+            seeds=self.seeds[:1],
+            score=self.score[:, :1],
+            first_bad_step=self.first_bad_step[:, :1],
+            status=self.status[:, :1],
+            curve=self.curve[:, :1],
+        )
 
     @property
     def trial_scores(self) -> Array:

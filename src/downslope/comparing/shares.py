@@ -12,6 +12,7 @@ import polars as pl
 
 from downslope.comparing.frames import Outcome, frame_of
 from downslope.comparing.stats import (
+    Resolution,
     expected_best,
     mean_interval,
     median,
@@ -45,8 +46,8 @@ def wins_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
 
     A seed is won by the lower final loss; it is tied where the losses are within the resolution, or
     where both diverged. `share` is wins and half of the ties. Its bounds on one problem are those
-    of Clopper and Pearson, from the wins alone to the wins and all ties; over problems, those of a
-    bootstrap over the problems' shares.
+    of Clopper and Pearson, from the wins alone to the wins and all ties; over problems, those of
+    Hoeffding for the mean share, as if the problems were drawn from many.
     """
     rows = []
     for a, b in permutations(range(len(outcomes[0].labels)), 2):
@@ -74,12 +75,10 @@ def wins_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:
     return frame_of(rows, problem=pl.String)
 
 
-def wins(ours: Any, theirs: Any, resolution: float) -> tuple[int, int]:
+def wins(ours: Any, theirs: Any, resolution: Resolution) -> tuple[int, int]:
     """How many seeds are won, and how many tied; infinite scores are those that diverged."""
-    ours, theirs = np.asarray(ours, float), np.asarray(theirs, float)
-    with np.errstate(invalid="ignore"):
-        difference = np.where(np.isinf(ours) & np.isinf(theirs), 0.0, theirs - ours)
-    return int((difference > resolution).sum()), int((np.abs(difference) <= resolution).sum())
+    won, lost = resolution.below(ours, theirs), resolution.below(theirs, ours)
+    return int(won.sum()), int((~won & ~lost).sum())
 
 
 def expected_best_frame(outcomes: Sequence[Outcome]) -> pl.DataFrame:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from downslope.comparing.frames import SETTINGS, Outcome
-from downslope.comparing.stats import Interval, verdict
+from downslope.comparing.stats import Interval, Resolution, verdict
 from downslope.errors import listed
 
 MOST_PAIRS = 10
@@ -18,6 +18,10 @@ MOST_PAIRS = 10
 
 def _interval(row: dict[str, Any], which: str = "") -> Interval:
     return Interval(row[f"{which}low"], row[f"{which}high"], row["coverage"])
+
+
+def _resolution(row: dict[str, Any]) -> Resolution:
+    return Resolution(row["resolution"], row["relative_resolution"])
 
 
 def pair_sentences(table: pl.DataFrame, wins: pl.DataFrame, baseline: str) -> list[str]:
@@ -31,7 +35,7 @@ def pair_sentences(table: pl.DataFrame, wins: pl.DataFrame, baseline: str) -> li
     said = []
     for a, b in pairs:
         found = [
-            verdict(_interval(rows[p, a]), _interval(rows[p, b]), rows[p, a]["resolution"])
+            verdict(_interval(rows[p, a]), _interval(rows[p, b]), _resolution(rows[p, a]))
             for p in problems
         ]
         lower, higher = found.count("lower"), found.count("higher")
@@ -40,6 +44,10 @@ def pair_sentences(table: pl.DataFrame, wins: pl.DataFrame, baseline: str) -> li
         of = f"{len(problems)} problems" if len(problems) > 1 else "1 problem"
         sentence = f"{a}'s median is lower than {b}'s on {lower} of {of}"
         sentence += f", higher on {higher}"
+        if equal := found.count("equal"):
+            sentence += f"; on {equal} the medians are equal within resolution"
+        if near := found.count("near"):
+            sentence += f"; on {near} they are apart by less than the resolution: no claim"
         if overlap := found.count("overlap"):
             sentence += f"; on {overlap} the intervals overlap: no claim"
         if none := found.count("none"):
@@ -52,7 +60,7 @@ def _won(wins: pl.DataFrame, a: str, b: str) -> str:
     row = wins.filter(
         pl.col("problem").is_null() & (pl.col("optimizer") == a) & (pl.col("against") == b)
     ).to_dicts()[0]
-    share = f"{row['share']:.0%} of the paired runs, ties by half"
+    share = f"{row['share']:.0%} of the paired runs, a tie counted as half"
     if row["low"] != row["low"]:
         return f"It wins {share}; problems are too few to claim more."
     share = f"Over all problems it wins {share}"
@@ -98,10 +106,14 @@ def failure_sentences(outcomes: Sequence[Outcome]) -> list[str]:
                 continue
             where = [f"{o.case.name} ({count})" for o, count in failed if count]
             first = [int(b) for _, s in seen for b in s.first_bad_step[k] if b >= 0]
-            at = f", the earliest at step {min(first)}" if first else ""
+            at = ""
+            if first:
+                when = f"at step {min(first)}" if min(first) else "before the first step"
+                at = f", {'the earliest ' if total > 1 else ''}{when}"
             said.append(
-                f"{label} ({kind}) diverged in {total} of {runs} runs, on {len(where)} of "
-                f"{len(seen)} problems{at}: {listed(where)}. "
+                f"{label} ({kind}) diverged in {total} of {runs} run{'s' if runs > 1 else ''}, on "
+                f"{len(where)} of {len(seen)} problem{'s' if len(seen) > 1 else ''}{at}: "
+                f"{listed(where)}. "
                 "Each counts as never reaching the target."
             )
     return said
@@ -115,7 +127,7 @@ def default_sentences(table: pl.DataFrame) -> list[str]:
         if not rows:
             continue
         found = [
-            verdict(_interval(row), _interval(row, "default_"), row["resolution"]) for row in rows
+            verdict(_interval(row), _interval(row, "default_"), _resolution(row)) for row in rows
         ]
         label, of = rows[0]["optimizer"], len(rows)
         sentence = (
@@ -124,7 +136,9 @@ def default_sentences(table: pl.DataFrame) -> list[str]:
         )
         if higher := found.count("higher"):
             sentence += f", higher on {higher}"
-        if overlap := found.count("overlap") + found.count("none"):
+        if equal := found.count("equal"):
+            sentence += f"; on {equal} equal within resolution"
+        if overlap := sum(found.count(word) for word in ("near", "overlap", "none")):
             sentence += f"; on {overlap} no claim"
         said.append(sentence)
     return said

@@ -145,14 +145,14 @@ FUNCTIONS = (
     function_entry(
         "booth", booth, [0.0, 0.0],
         about="a plain quadratic, condition number 9",
-        source=f"{SURVEY}, no. 17",
+        source=SURVEY,
         minimisers=((1.0, 3.0),),
         bounds=(-10, 10), spread=2.0,
     ),
     function_entry(
         "matyas", matyas, [8.0, -6.0],
         about="a plain quadratic, condition number 25",
-        source=f"{SURVEY}, no. 71",
+        source=SURVEY,
         minimisers=((0.0, 0.0),),
         bounds=(-10, 10), spread=2.0,
     ),
@@ -204,7 +204,7 @@ FUNCTIONS = (
     function_entry(
         "three-hump-camel", three_hump_camel, [1.5, -1.5],
         about="three minima, the middle one deepest",
-        source=f"{SURVEY}, no. 29",
+        source=SURVEY,
         minimisers=((0.0, 0.0),),
         bounds=(-5, 5),
     ),

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import floor, isfinite, log10
+from itertools import pairwise
+from math import isfinite, log10
+from typing import Any
 
 import polars as pl
 
 MARKS = "▁▂▃▄▅▆▇█"
 FAILED = "×"
-WIDEST = 60
-"""Trials shown a line at most; of more, every so many-th by its rate."""
+WIDEST = 48
+"""Marks a line at most; of more trials, several share one."""
 
 LEGEND = (
-    "a mark a trial, from the lowest rate to the highest: the higher, the further its median on "
-    "the tuning seeds lies above the lowest of the problem, in the logarithm; × diverged on a seed"
+    "a mark a trial, between the lowest rate and the highest: the higher, the further its median "
+    "on the tuning seeds lies above the lowest of the problem, in the logarithm; × diverged on a "
+    "seed; where trials are too many for a line, neighbours share a mark: that of the chosen one, "
+    "else of one that diverged, else of the best"
 )
 
 
-def rate_curves(sensitivity: pl.DataFrame) -> list[tuple[str, list[tuple[str, str]]]]:
-    """For each problem, (optimizer, curve) of every optimizer whose rate was searched.
+def rate_curves(
+    sensitivity: pl.DataFrame, widest: int = WIDEST
+) -> list[tuple[str, list[tuple[str, float, str, float]]]]:
+    """For each problem, (optimizer, lowest rate, curve, highest rate) of every optimizer whose rate
+    was searched.
 
     Args:
         sensitivity: a row a trial, as `Comparison.sensitivity` has them.
+        widest: marks in a curve at most.
     """
     found = []
     rated = sensitivity.filter(pl.col("lr").is_not_null())
@@ -31,16 +39,19 @@ def rate_curves(sensitivity: pl.DataFrame) -> list[tuple[str, list[tuple[str, st
         marks = _scale(medians)
         curves = []
         for mine in part.partition_by("optimizer", maintain_order=True):
-            rows = mine.sort("lr", maintain_order=True).select("median", "diverged").rows()
-            shown = rows if len(rows) <= WIDEST else _some(rows)
-            line = "".join(FAILED if bad else marks[value] for value, bad in shown)
-            curves.append((mine["optimizer"][0], line))
+            rows = mine.sort("lr", maintain_order=True).to_dicts()
+            columns = min(len(rows), max(widest, 1))
+            ends = [len(rows) * k // columns for k in range(columns + 1)]
+            shares = [_told(rows[a:b]) for a, b in pairwise(ends)]
+            line = "".join(FAILED if row["diverged"] else marks[row["median"]] for row in shares)
+            curves.append((mine["optimizer"][0], rows[0]["lr"], line, rows[-1]["lr"]))
         found.append((part["problem"][0], curves))
     return found
 
 
-def _some(rows: Sequence[tuple[float, int]]) -> list[tuple[float, int]]:
-    return [rows[floor(k * len(rows) / WIDEST)] for k in range(WIDEST)]
+def _told(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The trial that a shared mark shows: the chosen, else one that diverged, else the best."""
+    return min(rows, key=lambda row: (not row["chosen"], not row["diverged"], row["median"]))
 
 
 def _scale(medians: Sequence[float]) -> dict[float, str]:
