@@ -26,7 +26,7 @@ _NUMBERS = 2**25
 _SHARED = 2**24
 """Numbers of a block from which on more than one thread pays."""
 
-_CLOSE = 1e-4
+_CLOSE = 1e-3
 """How closely the extreme eigenvalues of larger models are measured, as a share of the larger."""
 
 _FLAT = 1e-10

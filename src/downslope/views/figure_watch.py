@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from downslope.views.figure_data import limits
 from downslope.views.figure_style import (
     BLUE,
     GREEN,
@@ -133,7 +132,6 @@ def _draw(axes: Axes, lines: tuple[Line, ...], shades: tuple[str, ...], bad: int
     values = np.concatenate([line.values for line in lines]) if lines else np.array([])
     if len(values) and (values > 0).all() and values.max() > 20 * values.min():
         axes.set_yscale("log")
-        axes.set_ylim(*limits(values, log=True))
     if bad is not None:
         axes.axvline(bad, color=RED, linewidth=1.0, linestyle=":")
     if len(lines) > 1:
