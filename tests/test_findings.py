@@ -200,6 +200,9 @@ def test_wrong_use(line):
     assert runs.where(lr=7.0).explain() == []
     with pytest.raises(ds.InputError, match="keep="):
         runs.curvature()
+    many = ds.descend(line, optim.SGD, lr=[0.1], seed=range(20_001), steps=1, progress=False)
+    with pytest.raises(ds.InputError, match="20,000 runs at once"):
+        many.explain()
 
 
 def test_only_the_user_can_follow():

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from downslope.engines.work import Status
+from downslope.errors import InputError
 from downslope.explain.again import LONGEST, seconds
 from downslope.explain.findings import Finding
 from downslope.explain.judge import judge, judge_random
@@ -21,6 +22,9 @@ from downslope.explain.trials import follow
 from downslope.plan import Plan
 from downslope.runs import Run, Runs
 
+MOST = 20_000
+"""Runs that are explained at once: each is carried out again, and told in sentences."""
+
 _IN_STEPS = frozenset({"lr", "steps", "momentum"})
 """Changes that a schedule would have to go along with."""
 
@@ -29,9 +33,18 @@ _WORSE = 0.02
 
 
 def explain_runs(runs: Runs) -> list[Finding]:
-    """A finding for each run, in their order."""
+    """A finding for each run, in their order.
+
+    Raises:
+        InputError: for more than `MOST` runs.
+    """
     if not len(runs):
         return []
+    if len(runs) > MOST:
+        raise InputError(
+            f"explain takes {MOST:,} runs at once, got {len(runs):,}: choose some, as runs[:100] "
+            "or runs.where(lr=0.1)"
+        )
     plan = runs.plan
     if plan is None or plan.unknown:
         return [_finding(run, judge_curve(run)) for run in runs]
