@@ -15,52 +15,38 @@ from downslope.explain.findings import VERDICTS, Advice, Finding
 from downslope.explain.words import say
 
 
-@pytest.fixture(scope="module")
-def known():
-    """(case, finding) for every known run, and whether advice that was likely or better held."""
+def test_known_verdicts(capsys):
+    """All that is said of runs of known verdict, in one test: they take a minute to explain."""
     found, held = [], []
     for runs, cases in known_runs.together(known_runs.all_cases()):
         for case, finding in zip(cases, runs.explain(), strict=True):
             found.append((case, finding))
             if finding.advice is not None and finding.confidence != "unknown":
-                held.append((case, finding, finding.try_it()))
-    return found, held
-
-
-def test_known_verdicts(known, capsys):
-    found, _ = known
+                held.append(finding.try_it().held)
     pairs = [((c.verdict, c.cause), (f.verdict, f.cause)) for c, f in found]
     with capsys.disabled():
         print("\n" + known_runs.confusion(pairs))
+        print(f"advice followed: {sum(held)} of {len(held)} held")
     assert len(pairs) >= 200
     assert np.mean([true == judged for true, judged in pairs]) >= 0.95
+    # Every verdict that can be constructed is there.
+    assert {case.verdict for case, _ in found} == set(VERDICTS) - {"unknown"}
+    assert len(held) > 100 and np.mean(held) >= 0.9
     for case, finding in found:
         if finding.confidence == "certain":
             assert (case.verdict, case.cause) == (finding.verdict, finding.cause), finding.sentence
-    # Every verdict that can be constructed is there, and every cause told apart.
-    assert {c.verdict for c, _ in found} == set(VERDICTS) - {"unknown"}
+        check_whole(case, finding)
 
 
-def test_advice_holds(known, capsys):
-    _, held = known
-    with capsys.disabled():
-        print(f"\nadvice followed: {sum(t.held for *_, t in held)} of {len(held)} held")
-    assert len(held) > 100
-    assert np.mean([trial.held for *_, trial in held]) >= 0.9
-
-
-def test_findings_are_whole(known):
-    for case, finding in known[0]:
-        assert finding.verdict in VERDICTS and finding.confidence in (
-            "certain",
-            "likely",
-            "unknown",
-        )
-        assert "{" not in finding.sentence and finding.sentence.endswith((".", "!"))
-        assert "nan" not in finding.sentence.lower() or case.name == "not finite", finding.sentence
-        assert all(isinstance(e.where, str) and e.where for e in finding.evidence.values())
-        if finding.cause == "unknown":
-            assert finding.confidence == "unknown"
+def check_whole(case, finding):
+    """A finding that can be read: nothing is left open in it, and nothing claimed without cause."""
+    assert finding.verdict in VERDICTS
+    assert finding.confidence in ("certain", "likely", "unknown")
+    assert "{" not in finding.sentence and finding.sentence.endswith((".", "!"))
+    assert "nan" not in finding.sentence.lower() or case.name == "not finite", finding.sentence
+    assert all(isinstance(e.where, str) and e.where for e in finding.evidence.values())
+    if finding.cause == "unknown":
+        assert finding.confidence == "unknown"
 
 
 # -- the line tutorial -----------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Space:
         InputError: for an unknown name, or where nothing is left to search.
 
     >>> Space(optim.SGD, momentum=0.9, label="heavy ball")
-    Space(SGD, lr=Range(low=1e-05, high=10.0, log=True), momentum=0.9, label='heavy ball')
+    Space(SGD, lr=Range(low=1e-05, high=10.0, log=True, whole=False), momentum=0.9, label='heavy ball')
     """
 
     optimizer: type[optim.Optimizer]
