@@ -32,8 +32,8 @@ class Space:
     Raises:
         InputError: for an unknown name, or where nothing is left to search.
 
-    >>> Space(optim.SGD, lr=0.1, momentum=0.9, label="heavy ball")
-    Space(SGD, lr=0.1, momentum=0.9, label='heavy ball')
+    >>> Space(optim.SGD, momentum=0.9, label="heavy ball").label
+    'heavy ball'
     """
 
     optimizer: type[optim.Optimizer]
