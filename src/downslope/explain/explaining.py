@@ -86,7 +86,7 @@ def _told_with(run: Run, judged: Judgement, plan: Plan) -> Judgement:
         said.append(("also.stopped", {}))
     if run.status == Status.converged.name and judged.verdict != "converged":
         said.append(("also.tolerance", {}))
-    worse = _validation_rises(run)
+    worse = None if judged.verdict == "diverged" else _validation_rises(run)
     if worse is not None:
         said.append(("also.validation", worse))
     ended = run.status == Status.stopped.name or worse is not None
