@@ -1,5 +1,5 @@
-"""Shared by all tests: one thread, so that timings and last bits do not depend on the machine;
-compiled programs in a folder of this test run's own.
+"""Shared by all tests: the same random examples each time; one thread, so that timings and last
+bits do not depend on the machine; compiled programs in a folder of this test run's own.
 """
 
 from __future__ import annotations
@@ -8,6 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+# The same examples every time: a test that passed yesterday fails today only for a change of ours.
+# `pytest --hypothesis-profile=default` looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True, scope="session")
