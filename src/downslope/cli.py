@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from downslope import cli_compare, cli_tune
+from downslope import cli_options as options
 from downslope.cli_explain import explain
 from downslope.errors import DownslopeError, InputError, StudyError
 
@@ -44,18 +45,13 @@ def _say(error: Exception) -> None:
     print(f"error: {error}", file=sys.stderr)
 
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, nothing else.")]
-
-
 @app.command(
     epilog="Example: downslope fit houses.csv --target price --model mlp:32 --lr 1e-4:1:25"
 )
 def fit(
-    table: Annotated[str, typer.Argument(help="A CSV or Parquet file.")],
-    target: Annotated[str, typer.Option(help="The column to predict.")],
-    model: Annotated[
-        str, typer.Option(help="linear, poly:3, mlp:32,32, mlp:32,32:tanh or file.py:ClassName.")
-    ] = "linear",
+    table: options.Table,
+    target: options.Target,
+    model: options.Model = "linear",
     optimizer: Annotated[
         list[str] | None, typer.Option(help="A class of torch.optim; may be repeated. [SGD, Adam]")
     ] = None,
@@ -69,44 +65,39 @@ def fit(
         ),
     ] = None,
     batch_size: Annotated[str, typer.Option(help="full, a number, or several with commas.")] = "32",
-    order: Annotated[str, typer.Option(help="shuffle, cyclic or replacement.")] = "shuffle",
+    order: options.Order = "shuffle",
     seeds: Annotated[int, typer.Option(help="How many seeds: 0 to this less one.")] = 3,
-    epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 100,
+    epochs: options.Epochs = 100,
     patience: Annotated[
         int | None, typer.Option(help="Stop after this many epochs without a better validation.")
     ] = None,
-    clip_norm: Annotated[
-        float | None, typer.Option(help="The longest gradient allowed, for each run.")
-    ] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="mse, l1, huber, smooth_l1, bce or cross_entropy.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
-    missing: Annotated[str, typer.Option(help="Missing values: mean, drop or error.")] = "mean",
-    split_seed: Annotated[int, typer.Option(help="Fixes which rows are kept apart.")] = 0,
+    clip_norm: options.ClipNorm = None,
+    loss: options.Loss = None,
+    task: options.Task = None,
+    missing: options.Missing = "mean",
+    split_seed: options.SplitSeed = 0,
     validation: Annotated[float, typer.Option(help="Share of rows that chooses the run.")] = 0.2,
     test: Annotated[float, typer.Option(help="Share of rows touched once, at the end.")] = 0.2,
-    engine: Annotated[str, typer.Option(help="auto, fused, stacked or looped.")] = "auto",
+    engine: options.Engine = "auto",
     out: Annotated[
         str | None, typer.Option(help="Folder for study, model and figure. [TABLE-study]")
     ] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Descend a whole family of runs on a table, rank them, and keep the best model."""
     from downslope import cli_values
     from downslope.fit_report import any_finite, fit_as_json, print_fit
-    from downslope.problem import Problem
     from downslope.tablefit import fit_table
 
     names = [n for given in (optimizer or ["SGD,Adam"]) for n in given.split(",")]
     asked = cli_values.grids(names, lr, set_ or [])
-    problem = Problem.from_table(
+    problem = options.table_problem(
         table,
         target,
         model,
         loss=loss,
-        task=cli_values.choice("task", task, ("regression", "classification")),
-        missing=cli_values.choice("missing", missing, ("mean", "drop", "error")),
+        task=task,
+        missing=missing,
         validation=validation,
         test=test,
         split_seed=split_seed,
@@ -142,10 +133,8 @@ def predict(
     out: Annotated[
         str | None, typer.Option(help="A CSV or Parquet file to write. [standard output]")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="file.py:ClassName, for a study of your own class.")
-    ] = None,
-    as_json: Json = False,
+    model: options.OwnClass = None,
+    as_json: options.Json = False,
 ) -> None:
     """Predict new rows with a study's best model, in the target's own units."""
     from downslope.tablefit import predict_table
@@ -173,7 +162,7 @@ def predict(
 def show(
     study: Annotated[str, typer.Argument(help="A study's folder.")],
     top: Annotated[int, typer.Option(min=1, help="How many settings to show.")] = 10,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show the ranked runs of a study."""
     from downslope import ranking
@@ -203,7 +192,7 @@ def show(
 def gallery(
     name: Annotated[str | None, typer.Argument(help="Which example to run.")] = None,
     out: Annotated[str | None, typer.Option(help="Folder for its pictures. [NAME]")] = None,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """List the tutorials, or run one of them."""
     from downslope.gallery import EXAMPLES, run_example
@@ -220,7 +209,7 @@ def gallery(
 @app.command(epilog="Example: downslope cache --clear")
 def cache(
     clear: Annotated[bool, typer.Option("--clear", help="Remove all compiled programs.")] = False,
-    as_json: Json = False,
+    as_json: options.Json = False,
 ) -> None:
     """Show where compiled programs are kept and how large they are, or remove them."""
     from downslope.engines.fused import cache as programs

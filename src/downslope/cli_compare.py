@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from downslope import cli_options as options
 from downslope.errors import InputError
 
 FAILED = 1
@@ -56,19 +57,15 @@ def compare(
     batch_size: Annotated[
         str | None, typer.Option(help="full, or a number. [each problem's own; tables: 32]")
     ] = None,
-    clip_norm: Annotated[
-        float | None, typer.Option(help="The longest gradient allowed, for each run.")
-    ] = None,
+    clip_norm: options.ClipNorm = None,
     baseline: Annotated[
         str | None, typer.Option(help="The optimizer that fixes the targets. [the first]")
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, looped, stacked or fused.")] = "auto",
+    engine: options.Engine = "auto",
     list_: Annotated[
         bool, typer.Option("--list", help="List the problems of the collection, and stop.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for programs, nothing else.")
-    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Compare optimizers: equal budgets, fresh seeds, failures counted."""
     if list_:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from downslope import cli_options as options
 from downslope.errors import InputError
 
 MOST = 50
@@ -23,15 +24,11 @@ def explain(
     table: Annotated[
         str | None, typer.Option(help="The study's table, if it is no longer where it was.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="file.py:ClassName, for a study of your own class.")
-    ] = None,
+    model: options.OwnClass = None,
     try_it: Annotated[
         bool, typer.Option("--try", help="Follow each advice, and say whether it held.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for programs, nothing else.")
-    ] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Say what runs of a study did and why, with evidence and advice."""
     from downslope.explain.explaining import explain_runs

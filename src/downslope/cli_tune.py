@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from downslope import cli_options as options
 from downslope.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,11 +24,9 @@ EPILOG = "Example: downslope tune houses.csv --target price --model mlp:32 --opt
 
 
 def tune(
-    table: Annotated[str, typer.Argument(help="A CSV or Parquet file.")],
-    target: Annotated[str, typer.Option(help="The column to predict.")],
-    model: Annotated[
-        str, typer.Option(help="linear, poly:3, mlp:32,32, mlp:32,32:tanh or file.py:ClassName.")
-    ] = "linear",
+    table: options.Table,
+    target: options.Target,
+    model: options.Model = "linear",
     optimizer: Annotated[str, typer.Option(help="A class of torch.optim.")] = "Adam",
     lr: Annotated[
         str, typer.Option(help="auto, a range LOW:HIGH, or values with commas.")
@@ -43,30 +42,23 @@ def tune(
     batch_size: Annotated[
         str, typer.Option(help="full, a number, or several with commas (all tried).")
     ] = "32",
-    order: Annotated[str, typer.Option(help="shuffle, cyclic or replacement.")] = "shuffle",
+    order: options.Order = "shuffle",
     seeds: Annotated[
         int | None, typer.Option(help="How many seeds. [as many as the engine affords]")
     ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training rows.")] = 100,
-    clip_norm: Annotated[
-        float | None, typer.Option(help="The longest gradient allowed, for each run.")
-    ] = None,
-    loss: Annotated[
-        str | None, typer.Option(help="mse, l1, huber, smooth_l1, bce or cross_entropy.")
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="regression or classification.")] = None,
-    missing: Annotated[str, typer.Option(help="Missing values: mean, drop or error.")] = "mean",
-    split_seed: Annotated[int, typer.Option(help="Fixes which rows are kept apart.")] = 0,
+    epochs: options.Epochs = 100,
+    clip_norm: options.ClipNorm = None,
+    loss: options.Loss = None,
+    task: options.Task = None,
+    missing: options.Missing = "mean",
+    split_seed: options.SplitSeed = 0,
     validation: Annotated[float, typer.Option(help="Share of rows that judges the rates.")] = 0.2,
     test: Annotated[float, typer.Option(help="Share of rows that is not touched.")] = 0.2,
-    engine: Annotated[str, typer.Option(help="auto, looped, stacked or fused.")] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON for programs, nothing else.")
-    ] = False,
+    engine: options.Engine = "auto",
+    as_json: options.Json = False,
 ) -> None:
     """Find the learning rate for a table: by whole trainings, with several seeds."""
     from downslope import cli_values
-    from downslope.problem import Problem
     from downslope.tuning import tune as find
 
     if seeds is not None and seeds < 1:
@@ -76,13 +68,13 @@ def tune(
     if clip_norm is not None:
         searched["clip_norm"] = clip_norm
     rates = cli_values.rates(lr)
-    problem = Problem.from_table(
+    problem = options.table_problem(
         table,
         target,
         model,
         loss=loss,
-        task=cli_values.choice("task", task, ("regression", "classification")),
-        missing=cli_values.choice("missing", missing, ("mean", "drop", "error")),
+        task=task,
+        missing=missing,
         validation=validation,
         test=test,
         split_seed=split_seed,
