@@ -121,17 +121,25 @@ class Plan:
             said = " ".join(str(error).split())
             raise ProblemError(f"a run fails with {type(error).__name__}: {said}") from error
 
-    def again(self, number: int) -> tuple[NDArray[np.int64], Outcome] | None:
-        """Run numbers and outcome of whatever must be computed for one run to come out the same to
-        the bit: its whole chunk, except where a run's bits do not depend on those beside it."""
+    def find(self, number: int) -> tuple[Chunk, int]:
+        """The chunk of a run, and the run's place in its group.
+
+        Raises:
+            DownslopeError: if it is not in the plan.
+        """
         for chunk in self.chunks:
             found = np.flatnonzero(self.index(chunk) == number)
             if len(found):
-                if chunk.engine in FUSED:
-                    place = chunk.rows.start + int(found[0])
-                    chunk = Chunk(chunk.group, slice(place, place + 1), chunk.engine)
-                return self.index(chunk), self.carry_out(chunk)
-        return None
+                return chunk, chunk.rows.start + int(found[0])
+        raise DownslopeError(f"run {number} is not in the plan of these runs")
+
+    def again(self, number: int) -> tuple[NDArray[np.int64], Outcome]:
+        """Run numbers and outcome of whatever must be computed for one run to come out the same to
+        the bit: its whole chunk, except where a run's bits do not depend on those beside it."""
+        chunk, place = self.find(number)
+        if chunk.engine in FUSED:
+            chunk = Chunk(chunk.group, slice(place, place + 1), chunk.engine)
+        return self.index(chunk), self.carry_out(chunk)
 
     def alone(self, chunk: Chunk) -> bool:
         """Whether a chunk is carried out by one thread, so that others can be beside it.

@@ -1,10 +1,12 @@
-"""Torch's global random state, borrowed and given back."""
+"""Global random states, borrowed and given back: torch's, and where asked all that are known."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +24,18 @@ def borrowed(device: torch.device, seed: int | None = None) -> Iterator[None]:
         if seed is not None:
             torch.manual_seed(seed)
         yield
+
+
+@contextmanager
+def all_borrowed(device: torch.device, seed: int | None = None) -> Iterator[None]:
+    """The same with Python's and NumPy's own generators, from which a user's code may draw."""
+    plain, arrays = random.getstate(), np.random.get_state()
+    try:
+        with borrowed(device, seed):
+            yield
+    finally:
+        random.setstate(plain)
+        np.random.set_state(arrays)
 
 
 def state(device: torch.device) -> list[Tensor]:

@@ -351,9 +351,7 @@ class Run:
                 f"hold {listed(plan.unknown)}"
             )
         part = plan.again(self.number)
-        if part is not None:
-            return assemble(settings_table(plan), [part], plan).where(run=self.number)[0]
-        raise DownslopeError(f"run {self.number} is not in the plan of these runs")
+        return assemble(settings_table(plan), [part], plan).where(run=self.number)[0]
 
     def _plan(self, what: str) -> Plan:
         if self.runs.plan is None:

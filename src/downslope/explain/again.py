@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from downslope.descent import carry_out
 from downslope.engines.work import Options
-from downslope.plan import FUSED, Plan, make_plan
+from downslope.plan import FUSED, Chunk, Plan, make_plan
 from downslope.runs import Runs
 
 RECORDS = 240
@@ -27,27 +27,26 @@ _BYTES = 2**28
 
 
 def seconds(plan: Plan, numbers: NDArray[np.int64]) -> float:
-    """A rough guess of how long these runs take once more."""
+    """A rough guess of how long these runs take once more; compiled ones take next to nothing."""
     total = 0.0
     for chunk in plan.chunks:
-        share = np.isin(plan.index(chunk), numbers).sum()
+        index = plan.index(chunk)
+        share = np.isin(index, numbers).sum() / len(index)
         if share and chunk.engine not in FUSED:
-            work = plan.work(chunk)
-            total += work.updates * (3e-4 if chunk.engine == "stacked" else 2e-4 * int(share))
+            total += plan.seconds(chunk) * (1.0 if chunk.engine == "stacked" else share)
     return total
 
 
 def blocks(plan: Plan, numbers: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Run numbers in blocks of one group each, as many as memory should hold at a time."""
-    engines = {chunk.group: chunk for chunk in plan.chunks}
     size = sum(shape.numel() for shape in plan.problem.shapes.values())
     made = []
-    for place, group in enumerate(plan.groups):
+    for group in plan.groups:
         mine = group.index[np.isin(group.index, numbers)]
         if not len(mine):
             continue
-        each = 8 * (2 * plan.work(engines[place]).updates + 3 * RECORDS * (size + 2))
-        step = max(1, _BYTES // each)
+        updates = plan.work(plan.find(int(mine[0]))[0]).updates
+        step = max(1, _BYTES // (8 * (2 * updates + 3 * RECORDS * (size + 2))))
         made += [mine[a : a + step] for a in range(0, len(mine), step)]
     return made
 
@@ -56,22 +55,33 @@ def seen_again(plan: Plan, numbers: NDArray[np.int64]) -> Runs:
     """These runs of one group, with losses, gradient norms and parameters along the way.
 
     Records lie an odd number of updates apart: what turns round at every update does so from one
-    record to the next, too. Tolerance and patience are left out, since they go by the records.
+    record to the next, too.
     """
-    place = next(p for p, g in enumerate(plan.groups) if np.isin(numbers, g.index).any())
-    chunk = next(c for c in plan.chunks if c.group == place)
-    group = plan.groups[place]
-    updates = plan.work(chunk).updates
+    chunk, _ = plan.find(int(numbers[0]))
+    group, updates = plan.groups[chunk.group], plan.work(chunk).updates
     gap = -(-updates // RECORDS)
-    options: Options = replace(
+    options = at_length(
+        plan, updates, max(1, gap + (gap + 1) % 2), "batch_loss", "gradient_norm", "parameters"
+    )
+    part = group.part(np.flatnonzero(np.isin(group.index, numbers)))
+    made = make_plan(plan.problem, options, plan.starts, [part], asked_engine(chunk))
+    return carry_out(made, None, False)
+
+
+def at_length(plan: Plan, updates: int, every: int, *keep: str) -> Options:
+    """The options of a plan for runs of so many updates, recorded as often as `every` says and not
+    ended before by tolerance or patience, which go by the records."""
+    return replace(
         plan.options,
         updates=updates,
         epochs=None,
-        every=max(1, gap + (gap + 1) % 2),
-        keep=frozenset({"loss", "batch_loss", "gradient_norm", "parameters"}),
+        every=every,
+        keep=frozenset({"loss", *keep}),
         tolerance=None,
         patience=None,
     )
-    engine = "fused" if chunk.engine in FUSED else chunk.engine
-    part = group.part(np.flatnonzero(np.isin(group.index, numbers)))
-    return carry_out(make_plan(plan.problem, options, plan.starts, [part], engine), None, False)
+
+
+def asked_engine(chunk: Chunk) -> str:
+    """The engine of a chunk as a caller names it."""
+    return "fused" if chunk.engine in FUSED else chunk.engine

@@ -58,7 +58,7 @@ def _measured(runs: Runs, plan: Plan, places: int) -> pl.DataFrame:
             continue
         sign = -1.0 if group.switches.get("maximize") else 1.0
         row = {int(number): place for place, number in enumerate(group.index)}
-        told = [settings_of(group, row[int(n)], 0, True, False) for n in runs.settings["run"][mine]]
+        told = [settings_of(group, row[int(n)], True, False) for n in runs.settings["run"][mine]]
         decay = np.array([settings.weight_decay for settings in told])
         found = measure(curvature, flat[torch.from_numpy(mine)], sign, decay, falls=False)
         parts.append(

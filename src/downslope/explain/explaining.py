@@ -139,7 +139,7 @@ def _finding(run: Run, judged: Judgement, known: Known | None = None) -> Finding
             said = (*judged.said, ("also.schedule", {}))
             judged = replace(judged, said=said)
         else:
-            tried = partial(follow, run, advice, known)
+            tried = partial(follow, run, advice)
     return Finding(
         run=run.number,
         verdict=judged.verdict,

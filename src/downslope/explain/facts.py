@@ -12,14 +12,13 @@ from torch import Tensor, optim
 from downslope.engines.work import Status
 from downslope.explain import stability
 from downslope.explain.places import Places
+from downslope.explain.preconditioner import ADAPTIVE
 from downslope.groups import Group
 
 Array = NDArray[np.float64]
 
 PLACES = ("start", "calm", "quarter", "half", "late", "end")
 """Places along a run at which curvature is measured; "calm" is its lowest loss."""
-
-_PRECONDITIONED = (optim.Adam, optim.AdamW, optim.RMSprop)
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,6 @@ class Settings:
     full: bool
     order: str
     clip_norm: float
-    seed: int
-    updates: int
     scheduled: bool
     sign: float
     decays: bool = False
@@ -67,6 +64,13 @@ class Settings:
             "nesterov": self.nesterov,
         }
 
+    def threshold(self, curvature: float) -> float:
+        """The rate above which all rows at once would leave a place that is bent so; inf where it
+        is not bent upward."""
+        if not curvature > 0:
+            return np.inf
+        return float(stability.threshold(curvature, **self.heavy))
+
     @property
     def memory(self) -> float:
         """What momentum multiplies a small rate by in the long run."""
@@ -76,7 +80,7 @@ class Settings:
         return max(undamped / (1 - self.momentum), 1.0) if self.momentum < 1 else 1.0
 
 
-def settings_of(group: Group, run: int, updates: int, full: bool, scheduled: bool) -> Settings:
+def settings_of(group: Group, run: int, full: bool, scheduled: bool) -> Settings:
     """The settings of one run of a group."""
     given = group.settings(run)
     cls = group.optimizer
@@ -88,7 +92,7 @@ def settings_of(group: Group, run: int, updates: int, full: bool, scheduled: boo
     kind = "other"
     if cls is optim.SGD:
         kind = "sgd"
-    elif cls in _PRECONDITIONED and not given.get("centered") and not number("momentum"):
+    elif cls in ADAPTIVE and not given.get("centered") and not number("momentum"):
         kind = "adaptive"
     plain = "lr" in given and isinstance(given["lr"], int | float) and not group.patterned
     betas: Any = given.get("betas", (0.0,))
@@ -105,8 +109,6 @@ def settings_of(group: Group, run: int, updates: int, full: bool, scheduled: boo
         full=full,
         order=group.order,
         clip_norm=float(group.clip_norm[run]),
-        seed=int(group.seed[run]),
-        updates=updates,
         scheduled=scheduled,
         sign=-1.0 if given.get("maximize") else 1.0,
         decays=number("weight_decay") != 0,
@@ -169,8 +171,7 @@ class Facts:
 
     def threshold(self, place: str) -> float:
         """The rate above which all rows at once would leave this place."""
-        at = self.places[place].largest
-        return float(stability.threshold(at, **self.settings.heavy)) if at > 0 else np.inf
+        return self.settings.threshold(self.places[place].largest)
 
     @property
     def bearable(self) -> float:
@@ -193,7 +194,7 @@ class Facts:
         return self.settings.lr / found if np.isfinite(found) else 0.0
 
 
-def where_at(label: str, step: int) -> str:
+def where_at(step: int) -> str:
     """Words for a place."""
     return "at the start" if step == 0 else f"after step {step:,}"
 

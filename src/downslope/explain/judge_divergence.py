@@ -103,32 +103,24 @@ def _explodes(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
         "curvature": Evidence(measured.largest, measured.where),
         "threshold": Evidence(limits[tightest], measured.where),
     }
-    scales = known.scales
-    if scales is not None and float(scales.max()) > LARGE_COLUMN:
-        other = known.standardised(facts.flat("start"))
-        bent = np.nan if other is None else float(other.largest[0, 0])
-        limit = float(stability.threshold(bent, **facts.settings.heavy)) if bent > 0 else np.inf
-        if lr < limit:
-            column = int(scales.argmax())
-            size = float(scales[column])
-            name = rows.column_name(known.problem, column)
-            slots = {"column": name, "size": size, "lr": lr, "threshold": limits[tightest],
-                     "where": measured.where, "limit": limit}  # fmt: skip
-            one = ("cause.exploding-column", slots)
-            evidence |= {
-                "column's root mean square": Evidence(size, f"in {name}"),
-                "threshold if standardised": Evidence(limit, start.where),
-            }
-            advice = advised("standardise", "stable", {"standardise": True})
-            sure: Confidence = "certain" if known.quadratic and facts.settings.full else "likely"
-            return Judgement("diverged", "exploding-start", sure, (opening, one), evidence, advice)
+    column = _column(facts, known)
+    if column is not None:
+        slots = {**column, "lr": lr, "threshold": limits[tightest], "where": measured.where}
+        evidence |= _evidence_of(column)
+        said: Said = (opening, ("cause.exploding-column", slots))
+        advice = advised("standardise", "stable", {"standardise": True})
+        sure: Confidence = "certain" if known.quadratic and facts.settings.full else "likely"
+        return Judgement("diverged", "exploding-start", sure, said, evidence, advice)
     if known.quadratic or not start.largest > 0:
         return None
     for share in SHRUNK:
         small = known.at(share * facts.flat("start"))
         bent, loss = float(small.largest[0, 0]), float(small.loss[0, 0])
-        limit = float(stability.threshold(bent, **facts.settings.heavy)) if bent > 0 else np.inf
-        if start.largest < 10 * bent or lr >= limit or start.loss < 10 * abs(loss):
+        if (
+            start.largest < 10 * bent
+            or lr >= facts.settings.threshold(bent)
+            or start.loss < 10 * abs(loss)
+        ):
             continue
         slots = {"loss": start.loss, "small": loss, "share": share, "lr": lr,
                  "threshold": limits[tightest]}  # fmt: skip
@@ -266,24 +258,35 @@ def large_column(
 ) -> Judgement | None:
     """A column so large that the loss is level where it was measured, and steep between: with
     standardised columns the rate would do."""
+    column = _column(facts, known)
+    if column is None:
+        return None
+    slots = {**column, "lr": facts.settings.lr}
+    said: Said = (opening, ("cause.large-column", slots))
+    advice = advised("standardise", "lower", {"standardise": True})
+    return Judgement(verdict, "exploding-start", "likely", said, _evidence_of(column), advice)
+
+
+def _column(facts: Facts, known: Known) -> dict[str, Any] | None:
+    """The largest column, its size and the threshold if columns were standardised; None unless it
+    is large and the rate would be below that."""
     lr, scales = facts.settings.lr, known.scales
     if lr is None or facts.settings.kind != "sgd" or scales is None:
         return None
     size = float(scales.max())
     other = known.standardised(facts.flat("start")) if size > LARGE_COLUMN else None
-    bent = np.nan if other is None else float(other.largest[0, 0])
-    limit = float(stability.threshold(bent, **facts.settings.heavy)) if bent > 0 else np.nan
-    if not lr < limit:
+    if other is None or not float(other.largest[0, 0]) > 0:
         return None
+    limit = facts.settings.threshold(float(other.largest[0, 0]))
     name = rows.column_name(known.problem, int(scales.argmax()))
-    evidence = {
-        "column's root mean square": Evidence(size, f"in {name}"),
-        "threshold if standardised": Evidence(limit, facts.places["start"].where),
+    return {"column": name, "size": size, "limit": limit} if lr < limit else None
+
+
+def _evidence_of(column: dict[str, Any]) -> dict[str, Evidence]:
+    return {
+        "column's root mean square": Evidence(column["size"], f"in {column['column']}"),
+        "threshold if standardised": Evidence(column["limit"], "at the start"),
     }
-    slots = {"column": name, "size": size, "lr": lr, "limit": limit}
-    said: Said = (opening, ("cause.large-column", slots))
-    advice = advised("standardise", "lower", {"standardise": True})
-    return Judgement(verdict, "exploding-start", "likely", said, evidence, advice)
 
 
 def _unexplained(facts: Facts, opening: Opening) -> Judgement:

@@ -11,7 +11,7 @@ import numpy as np
 
 from downslope.explain import minibatches
 from downslope.explain.facts import Facts
-from downslope.explain.findings import Confidence, Evidence
+from downslope.explain.findings import Advice, Confidence, Evidence
 from downslope.explain.judgement import Judgement, Said, advised
 from downslope.explain.known import Known
 from downslope.explain.samples import Samples, samples_of
@@ -95,7 +95,7 @@ def stands_still(facts: Facts, known: Known) -> Judgement | None:
         if whole and known.answers_alike(facts.flat("start")):
             evidence["units"] = Evidence(float(count), start.where)
             said = (("stuck", slots), (f"cause.{name}", {"count": count, "of": of}))
-            return Judgement("stuck", name, "certain", said, evidence, _fresh(known))
+            return Judgement("stuck", name, "certain", said, evidence, _fresh())
     evidence["least curvature"] = Evidence(start.least, start.where)
     evidence["largest curvature"] = Evidence(start.largest, start.where)
     if start.least < -1e-9 * bends:
@@ -121,15 +121,15 @@ def _closed(units: Units) -> tuple[tuple[str, bool, int, int], ...]:
     )
 
 
-def _fresh(known: Known) -> Any:
+def _fresh() -> Advice:
     return advised("fresh-start", "lower", {"start_fresh": True})
 
 
-def flat_tail(facts: Facts, share: float = 1e-3) -> bool:
+def flat_tail(facts: Facts) -> bool:
     """Whether the loss no longer changed over the last half, against what it fell in all."""
     half = facts.loss[len(facts.loss) // 2 :]
     fallen = abs(float(facts.loss[0] - facts.loss[-1]))
-    return float(half.max() - half.min()) <= share * max(fallen, 1e-12 * abs(float(half[-1])))
+    return float(half.max() - half.min()) <= 1e-3 * max(fallen, 1e-12 * abs(float(half[-1])))
 
 
 def falls_without_end(facts: Facts) -> Judgement | None:
@@ -167,7 +167,7 @@ def lies_flat(facts: Facts, known: Known) -> Judgement | None:
         if whole and known.answers_alike(facts.flat("end")):
             evidence["units"] = Evidence(float(count), end.where)
             said: Said = (("plateau", slots), (f"cause.{name}", {"count": count, "of": of}))
-            return Judgement("plateau", name, "certain", said, evidence, _fresh(known))
+            return Judgement("plateau", name, "certain", said, evidence, _fresh())
     if end.least < -1e-4 * abs(end.largest) and relative_gradient(facts, "end") < 0.1:
         said = (("plateau", slots), ("cause.saddle", {"least": end.least}))
         advice = advised("push-end", "lower", {"start_push": 0.01, "start_end": True})
@@ -288,9 +288,7 @@ def samples_in_words(batch_size: int | None) -> str:
 def samples_at(facts: Facts, known: Known, place: str) -> Samples | None:
     """Single samples at a place of the run, if they can be looked at."""
     hessians = known.sample_hessians(facts.flat(place))
-    if hessians is None or not np.isfinite(hessians).all():
-        return None
-    return samples_of(hessians, facts.settings)
+    return None if hessians is None else samples_of(hessians, facts.settings)
 
 
 def _expected_floor(facts: Facts, known: Known) -> float:

@@ -102,11 +102,11 @@ def is_slow(facts: Facts, known: Known) -> Judgement | None:
     slots: dict[str, Any] = {"needed": _rounded(needed), "done": facts.steps_done,
                              "lr": settings.lr, "threshold": facts.bearable,
                              "span": span, "left": fall_left(facts)}  # fmt: skip
-    if settings.kind != "sgd" or settings.lr is None:
-        return _slow_otherwise(facts, creeps, slots, evidence)
     found = _held_back(facts, slots, evidence)
     if found is not None:
         return found
+    if settings.kind != "sgd" or settings.lr is None:
+        return _slow_otherwise(facts, creeps, slots, evidence)
     if not np.isfinite(needed):
         said: Said = (("creeping", slots), ("cause.unknown", {}))
         return Judgement("creeping", "unknown", "unknown", said, evidence)
@@ -168,11 +168,10 @@ def _better_rate(facts: Facts, known: Known) -> float:
         better = min(better, 10 * (settings.lr or 0.0))
     if settings.full:
         return better
-    hessians = known.sample_hessians(facts.flat("end"))
-    if hessians is None:
+    samples = samples_at(facts, known, "end")
+    if samples is None:
         return min(better, (settings.lr or 0.0) * 4)
-    most = float(np.linalg.eigvalsh(hessians)[:, -1].max())
-    return min(better, 1 / most / settings.memory) if most > 0 else better
+    return min(better, samples.safe / 2 / settings.memory)
 
 
 def _bearable(facts: Facts, known: Known) -> list[tuple[str, Any]]:
@@ -235,20 +234,15 @@ def _ill_conditioned(
         start = facts.places["start"]
         before = start.largest / start.least if start.least > 0 else np.inf
         span = min(span, before)
-        if after < span / 10 and even:
-            slots = {**slots, "after": after, "size": float(scales.mean())}
-            said: Said = (("creeping", slots), ("cause.feature-scales-alike", slots))
-            return Judgement("creeping", "feature-scales", sure, said, evidence,
-                             advised("standardise-rate", "lower",
-                                     {"standardise": True, "lr": 1 / largest}))  # fmt: skip
         if after < span / 10:
             widest, narrowest = int(scales.argmax()), int(scales.argmin())
-            slots = {**slots, "after": after,
+            slots = {**slots, "after": after, "size": float(scales.mean()),
                      "wide": rows.column_name(known.problem, widest),
                      "narrow": rows.column_name(known.problem, narrowest),
                      "times": float(scales.max() / scales.min())}  # fmt: skip
-            evidence["ratio if standardised"] = Evidence(after, facts.places["start"].where)
-            said = (("creeping", slots), ("cause.feature-scales", slots))
+            evidence["ratio if standardised"] = Evidence(after, start.where)
+            key = "cause.feature-scales-alike" if even else "cause.feature-scales"
+            said: Said = (("creeping", slots), (key, slots))
             change = {"standardise": True, "lr": 1 / largest}
             return Judgement("creeping", "feature-scales", sure, said, evidence,
                              advised("standardise-rate", "lower", change))  # fmt: skip
@@ -287,6 +281,5 @@ def _slow_otherwise(
         said = (("creeping", slots), ("cause.unknown", {}))
         return Judgement("creeping", "unknown", "unknown", said, evidence)
     said = (("converging", slots), ("cause.budget-too-short", slots))
-    more = min(facts.steps_done * 2, facts.steps_done + 10**6)
     return Judgement("converging", "budget-too-short", "likely", said, evidence,
-                     advised("steps", "lower", {"steps": more}))  # fmt: skip
+                     advised("steps", "lower", {"steps": 2 * facts.steps_done}))  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from downslope.explain import stability
-from downslope.explain.facts import Facts
+from downslope.explain.facts import Facts, where_at
 from downslope.explain.findings import Confidence, Evidence
 from downslope.explain.judge_divergence import large_column
 from downslope.explain.judge_ends import fall_left, slopes_on, whole_fall
@@ -30,17 +30,12 @@ def is_leaving(facts: Facts, known: Known) -> bool:
     """Whether a run that has not been called diverged is on its way."""
     first, last, lowest = float(facts.loss[0]), float(facts.loss[-1]), float(facts.loss.min())
     scale = max(first - lowest, abs(first), known.natural_loss)
-    if facts.steps_done and last - lowest > 10 * scale and last > first:
+    if last - lowest > 10 * scale and last > first:
         return True
     settings, end = facts.settings, facts.places["end"]
     theory = known.quadratic and settings.full and settings.kind == "sgd"
-    if (
-        not facts.steps_done
-        or not theory
-        or settings.lr is None
-        or settings.scheduled
-        or np.isfinite(settings.clip_norm)
-    ):
+    plain = not settings.scheduled and not np.isfinite(settings.clip_norm)
+    if settings.lr is None or not theory or not plain:
         return False
     factor = float(stability.contraction(settings.lr, end.largest, **settings.heavy))
     return factor > 1 + 1e-6 and facts.places["start"].steepest > 0
@@ -84,15 +79,17 @@ def jumped(facts: Facts, known: Known) -> Judgement | None:
         return None
     if facts.ratio("end") >= 1:
         return None
-    losses = facts.batch_loss if len(facts.batch_loss) > 2 else facts.loss
+    each = len(facts.batch_loss) > 2
+    losses = facts.batch_loss if each else facts.loss
     first, peak = float(losses[0]), float(np.nanmax(losses[: max(2, len(losses) // 2)]))
     if peak < first + 0.1 * abs(first) or float(facts.loss[-1]) > first - 0.5 * abs(first):
         return None
     start, end = facts.places["start"], facts.places["end"]
+    highest = int(np.nanargmax(losses))
     evidence = {
         "curvature at the start": Evidence(start.largest, start.where),
         "curvature at the end": Evidence(end.largest, end.where),
-        "highest loss": Evidence(peak, f"after step {int(np.nanargmax(losses)):,}"),
+        "highest loss": Evidence(peak, where_at(highest if each else int(facts.steps[highest]))),
     }
     slots = {"peak": peak, "first": first, "curvature": start.largest, "flatter": end.largest,
              "threshold": facts.threshold("start"), "lr": settings.lr}  # fmt: skip
@@ -200,7 +197,7 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
     evidence["factor of an update"] = Evidence(factor, "along the steepest direction")
     slots = {"factor": factor, "curvature": end.largest, "lr": lr, "where": end.where,
              "threshold": facts.threshold("end")}  # fmt: skip
-    change = {"lr": _good_rate(facts)}
+    change = {"lr": facts.bearable / 2}
     supported = 0.5 < ratio < 1.2 or (settings.momentum > 0 and ratio > 0.3)
     if verdict == "cycling" and not exact:
         supported = 0.97 < ratio < 1.05
@@ -211,11 +208,6 @@ def _side_to_side(facts: Facts, known: Known) -> Judgement:
     sure: Confidence = "certain" if exact else "likely"
     said = ((verdict, {}), (f"cause.{cause}", slots))
     return Judgement(verdict, cause, sure, said, evidence, advised("lr", "lower", change))
-
-
-def _good_rate(facts: Facts) -> float:
-    """Half the threshold: 1 / λ without momentum. Between the best rate and a safe one."""
-    return facts.bearable / 2
 
 
 def _waves(facts: Facts) -> int:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from downslope.data import tensors
+from downslope.data import Rows, tensors
 from downslope.explain.adaptive import preconditioned
 from downslope.explain.curvature import Curvature
 from downslope.explain.facts import Array, Facts
@@ -22,7 +20,7 @@ from downslope.explain.separation import has_margins, least_possible, margins
 from downslope.explain.units import Units, units
 from downslope.objective import MODEL_PREFIX, Objective
 from downslope.plan import Plan
-from downslope.randomness import borrowed
+from downslope.randomness import all_borrowed
 
 _SAME = 1e-7
 """Relative difference up to which two Hessians count as the same."""
@@ -36,10 +34,10 @@ class Known:
     """
 
     def __init__(self, plan: Plan) -> None:
-        self.plan, problem = plan, plan.problem
-        self.problem = problem
+        self.plan, self.problem = plan, plan.problem
         self._hessians: Array | None = None
         self._places: dict[tuple[int, bytes], Places] = {}
+        self._separated: tuple[bytes, bool | None] = (b"", False)
 
     @cached_property
     def curvature(self) -> Curvature:
@@ -51,7 +49,7 @@ class Known:
         """Two losses at one place, in evaluation mode, where they are not the same."""
         objective = self.problem.fresh(0).eval()
         rows = tensors(self.problem.train)
-        with _kept(), borrowed(self.problem.device), torch.no_grad():
+        with all_borrowed(self.problem.device), torch.no_grad():
             first, second = (float(objective(*rows)) for _ in range(2))
         same = first == second or (np.isnan(first) and np.isnan(second))
         return None if same else (first, second)
@@ -157,7 +155,7 @@ class Known:
         """What a network's units do there."""
         objective, train = self.objective(flat), self.curvature.problem.train
         alone = objective.objective is None and train is not None
-        with _kept(), borrowed(self.problem.device):
+        with all_borrowed(self.problem.device):
             if alone and train is not None:
                 return units(lambda: objective.model(train.x.clone()))
             return units(lambda: objective(*tensors(train)))
@@ -167,7 +165,7 @@ class Known:
         train = self.curvature.problem.train
         if train is None or len(train) < 2 or self.problem.template.objective is not None:
             return False
-        with _kept(), borrowed(self.problem.device), torch.no_grad():
+        with all_borrowed(self.problem.device), torch.no_grad():
             made = self.objective(flat).model(train.x.clone())
         if not isinstance(made, Tensor) or len(made) != len(train):
             return False
@@ -205,21 +203,17 @@ class Known:
         loss, train = self.problem.template.loss, self.curvature.problem.train
         if train is None or train.y is None or not has_margins(loss):
             return False
-        with _kept(), borrowed(self.problem.device), torch.no_grad():
+        place = flat.numpy().tobytes()  # several questions ask this of one run
+        if self._separated[0] != place:
+            self._separated = (place, self._separates(flat, loss, train))
+        return self._separated[1]
+
+    def _separates(self, flat: Tensor, loss: Any, train: Rows) -> bool | None:
+        assert train.y is not None
+        with all_borrowed(self.problem.device), torch.no_grad():
             made = self.objective(flat).model(train.x.clone())
             twice = self.objective(2 * flat).model(train.x.clone())
         found = margins(loss, made, train.y)
         if found is None or not bool((found > 0).all()):
             return False
         return True if torch.allclose(twice, 2 * made, rtol=1e-6) else None
-
-
-@contextmanager
-def _kept() -> Iterator[None]:
-    """What Python's and NumPy's own generators were is what they are afterwards."""
-    plain, numbers = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(plain)
-        np.random.set_state(numbers)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.engines.layout import needs_loss, read_sequences
+from downslope.engines.starts import stacked_starts
 from downslope.engines.work import Status, Work
 from downslope.explain.again import LONGEST, blocks, seconds, seen_again
 from downslope.explain.curvature import Curvature
@@ -51,17 +52,22 @@ def _facts(runs: Runs, seen: Runs, plan: Plan, curvature: Curvature) -> Iterator
         runs: as they were recorded.
         seen: the same runs as they were seen again.
     """
-    number = int(runs.settings["run"][0])
-    place = next(p for p, g in enumerate(plan.groups) if number in g.index)
-    group = plan.groups[place]
-    work = plan.work(next(c for c in plan.chunks if c.group == place))
+    chunk, _ = plan.find(int(runs.settings["run"][0]))
+    group, work = plan.groups[chunk.group], plan.work(chunk)
+    rows = [int(np.flatnonzero(group.index == n)[0]) for n in runs.settings["run"]]
     steps, reached = _reached(runs, seen)
     path = None if seen.path is None else _joined(curvature, seen.path)
     columns = _columns(seen, steps, reached)
-    flat = _places(curvature, runs, seen, path, columns, work.starts, group)
-    rows = [int(np.flatnonzero(group.index == n)[0]) for n in runs.settings["run"]]
+    end = curvature.flat(runs.parameters)
+    if path is None:  # the start, over and over
+        mine = replace(work, group=group.part(np.array(rows)))
+        start = curvature.flat(stacked_starts(mine, list(curvature.layout.shapes)))
+        flat = torch.stack([start] * (len(PLACES) - 1) + [end], dim=1)
+    else:
+        index = torch.tensor(columns)[:, :, None].expand(-1, -1, path.shape[2])
+        flat = torch.cat([torch.gather(path, 1, index), end[:, None]], dim=1)
     scheduled = plan.options.schedule is not None
-    told = [settings_of(group, row, work.updates, work.full, scheduled) for row in rows]
+    told = [settings_of(group, row, work.full, scheduled) for row in rows]
     if scheduled:
         ends = np.where(runs.first_bad_step > 0, runs.first_bad_step, runs.steps_done)
         told = _in_force(work, rows, told, ends)
@@ -151,38 +157,11 @@ def _columns(seen: Runs, steps: NDArray[np.int64], reached: list[int]) -> list[l
     return made
 
 
-def _places(
-    curvature: Curvature,
-    runs: Runs,
-    seen: Runs,
-    path: Tensor | None,
-    columns: list[list[int]],
-    starts: tuple[Mapping[str, Tensor] | None, ...],
-    group: object,
-) -> Tensor:
-    """(runs, places, size): where the runs were at each of `PLACES`."""
-    end = curvature.flat(runs.parameters)
-    if path is not None:
-        index = torch.tensor(columns)[:, :, None].expand(-1, -1, path.shape[2])
-        return torch.cat([torch.gather(path, 1, index), end[:, None]], dim=1)
-    first = []
-    begun = runs.settings["start"] if "start" in runs.settings.columns else [0] * len(runs)
-    for seed, start in zip(runs.settings["seed"], begun, strict=True):
-        row = curvature.start(int(seed))
-        given = starts[int(start)]
-        if given is not None:
-            named = {n: p for n, p in curvature.layout.split(row).items()}
-            named |= {n: t[None].to(curvature.dtype) for n, t in given.items() if n in named}
-            row = curvature.layout.join(named)
-        first.append(row)
-    return torch.stack([torch.cat(first)] * (len(PLACES) - 1) + [end], dim=1)
-
-
 def _named(
     places: Places, run: int, steps: NDArray[np.int64], columns: list[int], done: int
 ) -> dict[str, Place]:
     at = [int(steps[column]) for column in columns] + [done]
     return {
-        label: place_of(places, run, column, where_at(label, step))
+        label: place_of(places, run, column, where_at(step))
         for column, (label, step) in enumerate(zip(PLACES, at, strict=True))
     }

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from downslope.descent import carry_out
-from downslope.engines.work import Work
+from downslope.engines.starts import stacked_starts
+from downslope.engines.work import Start, Work
+from downslope.explain.again import asked_engine, at_length
 from downslope.explain.findings import Advice, Trial
-from downslope.explain.known import Known
 from downslope.explain.rows import standardised, without
 from downslope.explain.words import say
 from downslope.objective import MODEL_PREFIX
-from downslope.plan import FUSED, Plan, make_plan
+from downslope.plan import make_plan
 from downslope.problem import Problem
 from downslope.randomness import borrowed
 from downslope.runs import Run
@@ -29,29 +29,22 @@ _TAIL = 8
 """The last 1 / _TAIL of the records are averaged where batches are noisy."""
 
 
-def follow(run: Run, advice: Advice, known: Known) -> Trial:
+def follow(run: Run, advice: Advice) -> Trial:
     """Carry out `run` with the advised change, and see whether that did what it should."""
     plan = run._plan("a trial of its advice")
-    chunk = next(c for c in plan.chunks if (plan.index(c) == run.number).any())
-    group = plan.groups[chunk.group]
-    place = int(np.flatnonzero(group.index == run.number)[0])
-    part = group.part(slice(place, place + 1))
+    chunk, place = plan.find(run.number)
+    part = plan.groups[chunk.group].part(slice(place, place + 1))
+    work = Work(plan.problem, part, plan.options, plan.starts)
     settings = {n: v for n, v in advice.change.items() if n not in (*_OF_PROBLEM, *_OF_START)}
-    updates = int(
-        settings.pop("steps", Work(plan.problem, part, plan.options, plan.starts).updates)
-    )
+    updates = int(settings.pop("steps", work.updates))
     clip = np.array([float(settings.pop("clip_norm", part.clip_norm[0]))])
     numbers = {**part.numbers, **{n: np.array([float(v)]) for n, v in settings.items()}}
+    start = _start(run, work, advice.change)
     part = replace(part, numbers=numbers, clip_norm=clip, start=np.zeros(1, dtype=np.int64))
     problem = _changed(plan.problem, advice.change)
-    starts = (_start(run, plan, advice.change, known),)
-    options = replace(
-        plan.options, updates=updates, epochs=None, every=max(1, updates // 200),
-        keep=frozenset({"loss"}), tolerance=None, patience=None,
-    )  # fmt: skip
-    engine = "fused" if chunk.engine in FUSED else chunk.engine
-    engine = "auto" if advice.change.keys() & set(_OF_PROBLEM) else engine
-    made = carry_out(make_plan(problem, options, starts, [part], engine), None, False)
+    options = at_length(plan, updates, max(1, updates // 200))
+    engine = "auto" if advice.change.keys() & set(_OF_PROBLEM) else asked_engine(chunk)
+    made = carry_out(make_plan(problem, options, (start,), [part], engine), None, False)
     return _judged(run, made, advice)
 
 
@@ -63,35 +56,26 @@ def _changed(problem: Problem, change: Mapping[str, Any]) -> Problem:
     return problem
 
 
-def _start(run: Run, plan: Plan, change: Mapping[str, Any], known: Known) -> Any:
+def _start(run: Run, work: Work, change: Mapping[str, Any]) -> Start | None:
     """Where the run starts, as the change has it; None for its own start."""
-    begun = (
-        int(run.runs.settings["start"][run.place]) if "start" in run.runs.settings.columns else 0
-    )
-    given = plan.starts[begun]
-    if change.get("start_end"):
-        given = run.state
-    if not change.keys() & {"start_times", "start_push", "start_fresh"}:
-        return given
-    seed = int(run.runs.settings["seed"][run.place])
     if change.get("start_fresh"):
-        return _fresh(plan.problem, seed)
-    named = dict(plan.problem.fresh(seed).named_parameters())
-    start = {n: named[MODEL_PREFIX + n].detach().clone() for n in plan.problem.names}
-    start |= {n: t.clone() for n, t in (given or {}).items()}
+        return _fresh(work.problem, int(work.group.seed[0]))
+    begun = run.state if change.get("start_end") else work.starts[int(work.group.start[0])]
     times, push = change.get("start_times", 1.0), change.get("start_push", 0.0)
-    generator = torch.Generator().manual_seed(seed)
+    if times == 1.0 and not push:
+        return begun
+    if begun is None:
+        begun = {n: t[0] for n, t in stacked_starts(work, work.problem.names).items()}
+    generator = torch.Generator().manual_seed(int(work.group.seed[0]))
+    moved = {
+        n: times * t + push * torch.randn(t.shape, generator=generator, dtype=t.dtype)
+        for n, t in begun.items()
+        if n in work.problem.names
+    }
+    return {**begun, **moved}
 
-    def moved(value: Tensor) -> Tensor:
-        if not value.is_floating_point():
-            return value
-        noise = torch.randn(value.shape, generator=generator, dtype=value.dtype)
-        return times * value + push * noise
 
-    return {n: moved(t) if n in plan.problem.names else t for n, t in start.items()}
-
-
-def _fresh(problem: Problem, seed: int) -> Any:
+def _fresh(problem: Problem, seed: int) -> Start:
     """Parameters as torch's layers draw them; those that no layer draws, small at random."""
     objective = problem.fresh(seed)
     with borrowed(torch.device("cpu"), seed + 1):

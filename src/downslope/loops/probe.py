@@ -7,26 +7,23 @@ added to ``.grad``, random numbers that it draws are given back, and buffers tha
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn, optim
 
 from downslope.errors import InputError
 from downslope.explain.lanczos import extremes
 from downslope.explain.minibatches import noise_scale
+from downslope.explain.preconditioner import ADAPTIVE, divisor
 from downslope.explain.stability import adaptive_threshold, threshold
 from downslope.loops.observers import held_by
-from downslope.randomness import borrowed
+from downslope.randomness import all_borrowed
 
 PRODUCTS = 12
 """Hessian products for each eigenvalue; 10 matched the exact one of a small net to 6 digits."""
-
-_ADAPTIVE = (optim.Adam, optim.AdamW, optim.RMSprop)
 
 Closure = Callable[[], Tensor]
 
@@ -146,7 +143,7 @@ class Probe:
                 torch.full_like(p, rate**0.5) for p, rate in zip(parameters, rates, strict=True)
             ]
             return self._largest(gradients, parameters, roots) / limit
-        if kind in _ADAPTIVE:
+        if kind in ADAPTIVE:
             limit = float(
                 adaptive_threshold(1.0, settings["betas"][0] if "betas" in settings else 0)
             )
@@ -163,21 +160,10 @@ class Probe:
 
     def _adaptive(self, parameter: Tensor, group: dict[str, Any], rate: float) -> Tensor | None:
         """√(rate / P), P what Adam or RMSprop divides gradients by; None before its first step."""
-        state = self.optimizer.state.get(parameter, {})
-        squares = state.get("exp_avg_sq", state.get("square_avg"))
-        if (
-            squares is None
-            or group.get("amsgrad")
-            or group.get("centered")
-            or group.get("momentum")
-        ):
+        state = self.optimizer.state.get(parameter)
+        if not state or group.get("centered") or group.get("momentum"):
             return None
-        if "betas" in group:
-            step = float(state["step"])
-            first, second = group["betas"]
-            divisor = (squares / (1 - second**step)).sqrt() + group["eps"]
-            return (rate / (divisor * (1 - first**step))).sqrt()
-        return (rate / (squares.sqrt() + group["eps"])).sqrt()
+        return (rate / divisor(group, state)).sqrt()
 
     @contextmanager
     def _untouched(self, device: torch.device) -> Iterator[None]:
@@ -187,14 +173,11 @@ class Probe:
         copies = [b.clone() for _, _, b in places]
         modes = [(m, m.training) for m in self.model.modules()]
         with ExitStack() as stack:
-            stack.enter_context(borrowed(device, seed=0))
-            plain, arrays = random.getstate(), np.random.get_state()
+            stack.enter_context(all_borrowed(device, seed=0))
             stack.enter_context(torch.enable_grad())
             try:
                 yield
             finally:
-                random.setstate(plain)
-                np.random.set_state(arrays)
                 for module, training in modes:
                     module.training = training
                 for (module, name, buffer), copy in zip(places, copies, strict=True):
