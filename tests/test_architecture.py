@@ -111,6 +111,8 @@ ORDER = [
     "shards",
     "study",
     "progress",
+    "execution",
+    "descent_checks",
     "descent",
     "explain.facts",
     "explain.along",

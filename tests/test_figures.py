@@ -14,13 +14,14 @@ from torch import nn, optim
 
 import downslope as ds
 from downslope.errors import DownslopeError, InputError
-from downslope.views.figure_data import limits, loss_curves, over_seeds
-from downslope.views.figure_draw import draw_fit, draw_paths
-from downslope.views.figure_fits import fit
-from downslope.views.figure_paths import loss_at, paths
-from downslope.views.figure_rates import sensitivity
-from downslope.views.figure_settings import settings_of, thinned
-from downslope.views.figure_style import Picture, colours, text
+from downslope.views.data.fits import fit
+from downslope.views.data.losses import limits, loss_curves, over_seeds
+from downslope.views.data.paths import loss_at, paths
+from downslope.views.data.rates import sensitivity
+from downslope.views.data.settings import settings_of, thinned
+from downslope.views.drawing.fits import draw_fit
+from downslope.views.drawing.paths import draw_paths
+from downslope.views.drawing.style import Picture, colours, text
 from downslope.views.figures import Plots, fit_figure
 
 ROWS = 20

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from downslope import problems
     from downslope.comparison import Comparison, compare
-    from downslope.descent import InterruptedWarning, descend
+    from downslope.descent import descend
+    from downslope.execution import InterruptedWarning
     from downslope.errors import DownslopeError, InputError
     from downslope.explain.findings import Finding
     from downslope.grid import Grid, log_range
@@ -44,7 +45,7 @@ _WHERE = {
     "Tuning": "tuning",
     "DownslopeError": "errors",
     "InputError": "errors",
-    "InterruptedWarning": "descent",
+    "InterruptedWarning": "execution",
 }
 
 __all__ = ["Comparison", "DownslopeError", "Finding", "Grid", "InputError", "InterruptedWarning",

@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.engines.processes import threads
-from downslope.engines.work import Status
+from downslope.engines.work import Outcome, Status
 from downslope.groups import Group
 from downslope.optimizers import hyperparameters
 from downslope.plan import Plan
 
 Numbers = NDArray[np.floating[Any]]
+
+PER_RUN = ("status", "first_bad_step", "steps_done")
+PER_RECORD = ("steps", "loss", "validation_loss", "batch_loss", "gradient_norm")
+NAMED = ("parameters", "buffers", "path")
+"""What an outcome holds: an array a run, an array of records, tensors by name."""
 
 _BLOCK = 2**16
 """Numbers looked at together, so that they stay in the processor's cache."""
@@ -203,3 +208,30 @@ def equals(column: pl.Series, value: Any) -> NDArray[np.bool_]:
     if column.dtype == pl.Boolean:
         return (column == bool(value)).fill_null(False).to_numpy()
     return np.isclose(column.cast(pl.Float64).fill_null(np.nan).to_numpy(), float(value), 1e-9, 0)
+
+
+def together(parts: Sequence[tuple[NDArray[np.int64], Outcome]]) -> dict[str, Any]:
+    """What happened to all runs, in the order of their numbers, by the names that `Runs` has.
+
+    Args:
+        parts: run numbers and what happened to them.
+    """
+    outcomes = [outcome for _, outcome in parts]
+    rows = places([index for index, _ in parts])
+    values: dict[str, Any] = {}
+    for name in (*PER_RUN, *PER_RECORD):
+        arrays = [getattr(o, name) for o in outcomes]
+        if name == "steps" and len(arrays) > 1:  # the largest of all, and seldom worth a copy
+            arrays = list(map(shared_steps, arrays))
+        values[name] = None if arrays[0] is None else gathered(arrays, rows)
+    for name in NAMED:
+        named = [getattr(o, name) for o in outcomes]
+        values[name] = (
+            None
+            if named[0] is None
+            else {
+                key: gathered_tensors([n[key] for n in named], rows, name == "path")
+                for key in named[0]
+            }
+        )
+    return values

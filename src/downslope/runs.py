@@ -20,25 +20,21 @@ from downslope.objective import MODEL_PREFIX
 from downslope.plan import Plan
 from downslope.predictions import predictions
 from downslope.records import (
+    NAMED,
+    PER_RECORD,
+    PER_RUN,
     Numbers,
     best_losses,
     equals,
     final_losses,
-    gathered,
-    gathered_tensors,
-    places,
     settings_table,
-    shared_steps,
     status_names,
+    together,
 )
 
 if TYPE_CHECKING:
     from downslope.explain.findings import Finding
     from downslope.views.figures import Plots
-
-_PER_RUN = ("status", "first_bad_step", "steps_done")
-_PER_RECORD = ("steps", "loss", "validation_loss", "batch_loss", "gradient_norm")
-_NAMED = ("parameters", "buffers", "path")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,10 +98,10 @@ class Runs:
     def _some(self, chosen: NDArray[np.int64]) -> Runs:
         tensors = torch.from_numpy(chosen)
         changes: dict[str, Any] = {"settings": self.settings[chosen]}
-        for name in (*_PER_RUN, *_PER_RECORD):
+        for name in (*PER_RUN, *PER_RECORD):
             value = getattr(self, name)
             changes[name] = None if value is None else value[chosen]
-        for name in _NAMED:
+        for name in NAMED:
             value = getattr(self, name)
             changes[name] = None if value is None else {n: t[tensors] for n, t in value.items()}
         return replace(self, **changes)
@@ -374,25 +370,8 @@ def assemble(
         settings: a row a run; those that are in no part are left out.
         parts: run numbers and what happened to them.
     """
-    outcomes = [outcome for _, outcome in parts]
-    numbers = [index for index, _ in parts]
-    rows = places(numbers)
-    values: dict[str, Any] = {}
-    for name in (*_PER_RUN, *_PER_RECORD):
-        arrays = [getattr(o, name) for o in outcomes]
-        if name == "steps" and len(arrays) > 1:  # the largest of all, and seldom worth a copy
-            arrays = list(map(shared_steps, arrays))
-        values[name] = None if arrays[0] is None else gathered(arrays, rows)
-    for name in _NAMED:
-        named = [getattr(o, name) for o in outcomes]
-        values[name] = (
-            None
-            if named[0] is None
-            else {
-                key: gathered_tensors([n[key] for n in named], rows, name == "path")
-                for key in named[0]
-            }
-        )
+    values = together(parts)
     if settings.height > len(values["status"]):
-        settings = settings.filter(settings["run"].is_in(np.concatenate(numbers)))
+        numbers = np.concatenate([index for index, _ in parts])
+        settings = settings.filter(settings["run"].is_in(numbers))
     return Runs(settings=settings, plan=plan, **values)

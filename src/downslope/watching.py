@@ -24,7 +24,7 @@ from downslope.runs import Runs
 if TYPE_CHECKING:  # to watch needs no pictures
     from matplotlib.figure import Figure
 
-    from downslope.views.figure_watch import WatchData
+    from downslope.views.data.watched import WatchData
 
 Loss = TypeVar("Loss", Tensor, float)
 
@@ -145,14 +145,14 @@ class Watch:
     @property
     def figure_data(self) -> WatchData:
         """What `plot` draws, as plain numbers."""
-        from downslope.views.figure_watch import watch_data
+        from downslope.views.data.watched import watch_data
 
         bad = self.findings[0].evidence.get("first bad step")
         return watch_data(self.table, None if bad is None else int(bad.value))
 
     def plot(self) -> Figure:
         """Loss, norms, rates, and curvature with its 2 / rate line where it was measured."""
-        from downslope.views.figure_watch import watch_figure
+        from downslope.views.drawing.watched import watch_figure
 
         return watch_figure(self.figure_data)
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from downslope.comparing.cases import Case
 from downslope.comparing.stats import Array, median
-from downslope.descent import InterruptedWarning, descend
+from downslope.descent import descend
+from downslope.execution import InterruptedWarning
 from downslope.grid import Grid
 from downslope.plan import FUSED
 from downslope.runs import Runs

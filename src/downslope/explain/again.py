@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from downslope.descent import carry_out
 from downslope.engines.work import Options
+from downslope.execution import carry_out
 from downslope.plan import FUSED, Chunk, Plan, make_plan
 from downslope.runs import Runs
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from downslope.descent import carry_out
 from downslope.engines.starts import stacked_starts
 from downslope.engines.work import Start, Work
+from downslope.execution import carry_out
 from downslope.explain.again import asked_engine, at_length
 from downslope.explain.findings import Advice, Trial
 from downslope.explain.rows import standardised, without

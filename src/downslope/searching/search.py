@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import optim
 
-from downslope.descent import InterruptedWarning, descend
+from downslope.descent import descend
 from downslope.engines.work import Outcome
+from downslope.execution import InterruptedWarning
 from downslope.grid import Grid
 from downslope.groups import Group
 from downslope.plan import Chunk

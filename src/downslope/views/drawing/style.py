@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cache
 from textwrap import wrap
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -36,12 +38,32 @@ _CHINESE = (
 
 
 class Picture(Figure):
-    """A matplotlib figure that shows itself in a notebook, without pyplot."""
+    """A matplotlib figure that shows itself in a notebook, without pyplot.
+
+    It looks the same whatever style the user has set, a dark one too: what matplotlib looks up
+    only when it draws (ticks, the ground of a file) is looked up in its own default style.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        """As matplotlib draws it by default."""
+        with own_style():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **kwargs: Any) -> None:
+        """To PNG, SVG or PDF, after the name's ending; see matplotlib's own."""
+        with own_style():
+            super().savefig(fname, **kwargs)
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
         self.savefig(buffer, format="png")
         return buffer.getvalue()
+
+
+def own_style() -> AbstractContextManager[None]:
+    """Matplotlib's default style for a while: pictures are made and drawn in it."""
+    made: AbstractContextManager[None] = mpl.style.context("default")
+    return made
 
 
 def picture(width: float, height: float) -> Picture:

@@ -12,8 +12,8 @@ from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem
 from downslope.problem_rows import row_blocks
 from downslope.runs import Runs
-from downslope.views.figure_data import Floats
-from downslope.views.figure_settings import settings_of
+from downslope.views.data.losses import Floats
+from downslope.views.data.settings import settings_of
 
 MOST_PANELS = 6
 _CURVE_POINTS = 201

@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 from downslope.errors import InputError
 from downslope.runs import Runs
-from downslope.views.figure_data import (
+from downslope.views.data.losses import (
     BLOWN_UP,
     Floats,
     limits,
     loss_words,
     over_seeds,
 )
-from downslope.views.figure_settings import Setting, said, settings_of, thinned
+from downslope.views.data.settings import Setting, said, settings_of, thinned
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""A watched loop as a picture: loss, norms, rates and curvature over the steps."""
+"""What the picture of a watched loop shows: loss, norms, rates and curvature over the steps."""
 
 from __future__ import annotations
 
@@ -6,22 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-
-from downslope.views.figure_style import (
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    RED,
-    SMALL,
-    WIDTH,
-    families,
-    picture,
-    prepare,
-)
 
 Floats = NDArray[np.float64]
 
@@ -93,46 +78,3 @@ def _smoothed(line: Line) -> Line:
     width = max(1, len(line.values) // _SMOOTHED)
     mean = np.convolve(line.values, np.ones(width) / width, mode="valid")
     return Line("running mean", line.steps[width - 1 :], mean)
-
-
-def watch_figure(data: WatchData) -> Figure:
-    """Loss, norms and rates below each other; where measured, curvature with the 2 / rate of plain
-    descent, and the share of what the optimizer bears, with the limit at 1."""
-    panels = [
-        ("Loss", data.loss, (GREY, BLUE)),
-        ("Norm", data.norms, (BLUE, ORANGE)),
-        ("Rate", data.rates, (BLUE, ORANGE, GREEN, RED)),
-    ]
-    if data.sharpness:
-        panels.append(("Curvature", data.sharpness, (BLUE, RED)))
-    if data.limit:
-        panels.append(("Rate / its limit", data.limit, (BLUE,)))
-    figure = picture(WIDTH, 1.7 * len(panels) + 0.5)
-    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
-    for axes, (label, lines, shades) in zip(grid[:, 0], panels, strict=True):
-        _draw(axes, lines, shades, data.bad_step)
-        if lines is data.limit and lines:
-            axes.axhline(1.0, color=RED, linewidth=1.0, linestyle="--")
-        prepare(axes, "Step" if axes is grid[-1, 0] else "", label)
-    return figure
-
-
-def _draw(axes: Axes, lines: tuple[Line, ...], shades: tuple[str, ...], bad: int | None) -> None:
-    for place, line in enumerate(lines):
-        marker = "." if len(line.steps) < 40 else ""
-        axes.plot(
-            line.steps,
-            line.values,
-            color=shades[place % len(shades)],
-            label=line.name,
-            linewidth=1.0,
-            linestyle="--" if line.name == "2 / rate" else "-",
-            marker=marker,
-        )
-    values = np.concatenate([line.values for line in lines]) if lines else np.array([])
-    if len(values) and (values > 0).all() and values.max() > 20 * values.min():
-        axes.set_yscale("log")
-    if bad is not None:
-        axes.axvline(bad, color=RED, linewidth=1.0, linestyle=":")
-    if len(lines) > 1:
-        axes.legend(prop={"size": SMALL, "family": families()}, frameon=False, loc="best")

@@ -13,8 +13,8 @@ from torch import Tensor
 from downslope.errors import InputError, listed, nearest
 from downslope.problem import Problem
 from downslope.runs import Run, Runs
-from downslope.views.figure_data import Floats
-from downslope.views.figure_paths import no_problem
+from downslope.views.data.losses import Floats
+from downslope.views.data.paths import no_problem
 
 MOST_POINTS = 5_000
 _CURVE_POINTS = 201

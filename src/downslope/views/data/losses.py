@@ -13,7 +13,7 @@ from torch import nn
 from downslope.engines.work import Status
 from downslope.errors import InputError
 from downslope.runs import Runs
-from downslope.views.figure_settings import Setting, settings_of, thinned
+from downslope.views.data.settings import Setting, settings_of, thinned
 
 Floats = NDArray[np.float64]
 Axis = Literal["epoch", "step"]

@@ -1,0 +1,1 @@
+"""What pictures show, as plain arrays: computed and tested apart from any drawing."""

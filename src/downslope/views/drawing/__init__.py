@@ -1,0 +1,1 @@
+"""Plain data in, pictures out: matplotlib without its global state."""

@@ -1,0 +1,77 @@
+"""The final loss against the learning rate."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from downslope.views.data.rates import RateLine, Sensitivity
+from downslope.views.drawing.marks import cross, draw_others, with_room
+from downslope.views.drawing.style import (
+    BLACK,
+    GREY,
+    colours,
+    legend,
+    prepare,
+)
+
+
+def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
+    """A line an optimizer, crosses at the top where runs diverged, the best run ringed."""
+    axes = figure.subplots()
+    prepare(axes, data.x_label, data.y_label)
+    if data.log_x:
+        axes.set_xscale("log")
+    if data.log_y:
+        axes.set_yscale("log")
+    axes.set_xlim(data.x_limits)
+    wild = [line for line in data.lines if line.diverged.any()]
+    row = min(0.05, 0.3 / max(len(wild), 1))  # of crosses, as a share of the height
+    axes.set_ylim(with_room(data.y_limits, data.log_y, 1.3 * row * len(wild)))
+    handles: list[Line2D | Patch] = []
+    floor = data.y_limits[0] if data.log_y else -np.inf
+    others = [(line.rates, np.maximum(line.middle, floor)) for line in data.others]
+    draw_others(axes, [np.column_stack(line) for line in others])
+    for low, high in data.hopeless:
+        ends = np.clip([low, high], *data.x_limits)
+        axes.axvspan(ends[0], ends[1], color=BLACK, alpha=0.07, linewidth=0, zorder=0)
+    for line, colour in zip(data.lines, colours(len(data.lines)), strict=True):
+        label = line.counted_label
+        middle, low, high = np.maximum([line.middle, line.low, line.high], floor)
+        handles += axes.plot(
+            line.rates, middle, color=colour, linewidth=1.6, marker="o",
+            markersize=4.0 if len(line.rates) <= 30 else 2.5, label=label,
+        )  # fmt: skip
+        if line.runs.max() > 1:
+            axes.fill_between(line.rates, low, high, color=colour, alpha=0.18, linewidth=0)
+        if line.diverged.any():
+            _mark_diverged(axes, line, colour, 1 - row * (wild.index(line) + 0.5))
+    if data.best is not None:
+        rate, loss, label = data.best
+        handles += axes.plot(
+            [rate], np.clip([loss], *axes.get_ylim()), linestyle="none", marker="o",
+            markersize=11, markeredgewidth=1.6,
+            markerfacecolor="none", markeredgecolor=BLACK, label=label, zorder=6, clip_on=False,
+        )  # fmt: skip
+    if data.others:
+        label = f"{len(data.others):,} other settings"
+        handles.append(Line2D([], [], color=GREY, linewidth=0.8, label=label))
+    if wild:
+        handles.append(cross("diverged (faint: some)"))
+    if len(data.hopeless):
+        handles.append(Patch(color=BLACK, alpha=0.07, label="rates where every run diverged"))
+    several = any(line.runs.max() > 1 for line in data.lines)
+    legend(figure, handles, "Line: median of the seeds; band: their range" if several else "")
+
+
+def _mark_diverged(axes: Axes, line: RateLine, colour: object, height: float) -> None:
+    """A cross near the top for each rate with diverged runs, faint where some did not diverge."""
+    for which, alpha in ((line.diverged == line.runs, 1.0), (line.diverged < line.runs, 0.4)):
+        rates = line.rates[which & (line.diverged > 0)]
+        axes.plot(
+            rates, np.full(len(rates), height), linestyle="none", marker="x", markersize=5,
+            color=colour, alpha=alpha, transform=axes.get_xaxis_transform(), zorder=5,
+        )  # fmt: skip
