@@ -257,3 +257,39 @@ IMPOSSIBLE = {
     ("autoencoder", "broadcast"): "the target is the input itself, of the output's shape",
 }
 """Pairs of loop and fault that cannot be, and why."""
+
+
+def bits(model):
+    return {n: t.detach().numpy().tobytes() for n, t in model.state_dict().items()}
+
+
+def hooks_on(thing):
+    """How many hooks hang on a model's modules and parameters, or on an optimizer."""
+    if isinstance(thing, optim.Optimizer):
+        return len(thing._optimizer_step_pre_hooks) + len(thing._optimizer_step_post_hooks)
+    hooks = sum(len(m._forward_hooks) for m in thing.modules())
+    hooks += sum(len(p._backward_hooks or {}) for p in thing.parameters())
+    return hooks + sum(len(p._post_accumulate_grad_hooks or {}) for p in thing.parameters())
+
+
+def data(rows=32, columns=4):
+    generator = torch.Generator().manual_seed(1)
+    X = torch.randn(rows, columns, generator=generator)
+    return X, X.sum(1, keepdim=True).sin()
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def causes(watch):
+    return [finding.cause for finding in watch.findings[1:]]
+
+
+def train(watch, model, optimizer, steps=12, loss_of=nn.functional.mse_loss):
+    X, y = data()
+    for _ in range(steps):
+        optimizer.zero_grad()
+        watch.loss(loss_of(model(X), y)).backward()
+        optimizer.step()
