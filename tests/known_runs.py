@@ -560,6 +560,15 @@ def all_cases():
     ]
 
 
+def first_of_each_rule(cases, most):
+    """At most so many cases of each rule, those that were made first."""
+    met = Counter()
+    for case in cases:
+        met[case.name] += 1
+        if met[case.name] <= most:
+            yield case
+
+
 _SHARED = ("steps", "epochs", "batch_size", "order", "divergence", "clip_norm", "start")
 
 

@@ -15,10 +15,14 @@ from downslope.explain.findings import VERDICTS, Advice, Finding
 from downslope.explain.words import say
 
 
-def test_known_verdicts(capsys):
-    """All that is said of runs of known verdict, in one test: they take a minute to explain."""
+@pytest.mark.parametrize("most", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_known_verdicts(most, capsys):
+    """All that is said of runs of known verdict, in one test: to explain the whole set takes two
+    minutes, so that by default one run of each rule is looked at."""
+    every = known_runs.all_cases()
+    assert len(every) >= 200
     found, held = [], []
-    for runs, cases in known_runs.together(known_runs.all_cases()):
+    for runs, cases in known_runs.together(known_runs.first_of_each_rule(every, most)):
         for case, finding in zip(cases, runs.explain(), strict=True):
             found.append((case, finding))
             if finding.advice is not None and finding.confidence != "unknown":
@@ -27,11 +31,10 @@ def test_known_verdicts(capsys):
     with capsys.disabled():
         print("\n" + known_runs.confusion(pairs))
         print(f"advice followed: {sum(held)} of {len(held)} held")
-    assert len(pairs) >= 200
     assert np.mean([true == judged for true, judged in pairs]) >= 0.95
     # Every verdict that can be constructed is there.
     assert {case.verdict for case, _ in found} == set(VERDICTS) - {"unknown"}
-    assert len(held) > 100 and np.mean(held) >= 0.9
+    assert len(held) > 0.5 * len(found) and np.mean(held) >= 0.9
     for case, finding in found:
         if finding.confidence == "certain":
             assert (case.verdict, case.cause) == (finding.verdict, finding.cause), finding.sentence
