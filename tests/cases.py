@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn, optim
 
@@ -361,3 +362,13 @@ def assert_agrees(
     if off > 1e-9:
         allowed = 10 * distance(permuted().parameters, wanted.parameters)
         assert off <= allowed, f"{what} is off by {off:.3g}; permuting allows {allowed:.3g}"
+
+
+def one_in_three(lefts, rights):
+    """All pairs as pytest's parameters, one in three of them by default: each of `lefts` meets some
+    of `rights` and the other way round. The others are slow."""
+    return [
+        pytest.param(left, right, marks=[] if (i + j) % 3 == 0 else [pytest.mark.slow])
+        for i, left in enumerate(lefts)
+        for j, right in enumerate(rights)
+    ]
