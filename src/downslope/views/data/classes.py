@@ -98,9 +98,7 @@ def counts(true: Classes, made: Classes, classes: int, ignored: Any = None) -> C
     return found
 
 
-def regions(
-    problem: Problem, model: nn.Module, rows: list[Tensor], classes: int
-) -> Regions | None:
+def regions(problem: Problem, model: nn.Module, rows: list[Tensor], classes: int) -> Regions | None:
     """The regions of the classes around some rows; None where the inputs are not two numbers, or
     the classes too many to be told apart.
 

@@ -148,15 +148,11 @@ def fit(runs: Runs, feature: str | int | None = None) -> Fit:
         made_y,
         _NO_COUNTS,
         target=features.target,
-        apart=tuple(
-            Points(label, *xy) for (_, label), xy in zip(parts[1:], apart, strict=True)
-        ),
+        apart=tuple(Points(label, *xy) for (_, label), xy in zip(parts[1:], apart, strict=True)),
     )
 
 
-def _numbers(
-    problem: Problem, model: nn.Module, parts: list[tuple[Rows, str]], target: str
-) -> Fit:
+def _numbers(problem: Problem, model: nn.Module, parts: list[tuple[Rows, str]], target: str) -> Fit:
     """Predicted against true values."""
     (x, y), *apart = [
         (_true(problem, rows), target_units(problem, predicted(model, rows.x))) for rows, _ in parts
@@ -171,9 +167,7 @@ def _numbers(
         _NONE,
         _NO_COUNTS,
         target=target,
-        apart=tuple(
-            Points(label, *xy) for (_, label), xy in zip(parts[1:], apart, strict=True)
-        ),
+        apart=tuple(Points(label, *xy) for (_, label), xy in zip(parts[1:], apart, strict=True)),
     )
 
 

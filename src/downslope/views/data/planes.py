@@ -6,7 +6,7 @@ Landscape of Neural Nets", 2018, section 7).
 
 >>> way = np.array([[3.0, 0, 0], [1, 1, 0], [0, 0, 0]])
 >>> plane = main_plane([way], way[-1])
->>> plane.off(way).round(12).tolist(), round(float(plane.shares.sum()), 12)
+>>> plane.laid(way)[1].round(12).tolist(), round(float(plane.shares.sum()), 12)
 ([0.0, 0.0, 0.0], 1.0)
 """
 
@@ -44,35 +44,22 @@ class Plane:
     directions: Floats
     shares: Floats
 
-    def onto(self, points: Floats) -> Floats:
-        """Coordinates on the plane of points (points, numbers): (points, 2)."""
-        return np.concatenate(
-            [(part - self.centre) @ self.directions.T for part in _parts(points)]
-        )
+    def laid(self, points: Floats) -> tuple[Floats, Floats]:
+        """Points (points, numbers) laid onto the plane: their coordinates there, (points, 2), and
+        how far they are off it, (points,), in the parameters' unit.
 
-    def off(self, points: Floats) -> Floats:
-        """How far points (points, numbers) are off the plane, (points,), in the parameters' unit.
-
-        Of the difference itself: a difference of squared lengths would lose half of the digits.
+        The distance is that of the difference itself: the difference of two squared lengths would
+        lose half of the digits.
         """
-        return np.concatenate(
-            [
-                np.linalg.norm(part - self.centre - on @ self.directions, axis=1)
-                for part in _parts(points)
-                for on in [(part - self.centre) @ self.directions.T]
-            ]
-        )
-
-    def share(self, points: Floats) -> float:
-        """The share of these points' squared distances from the centre that lies on the plane."""
-        on = float((self.onto(points) ** 2).sum())
-        off = float((self.off(points) ** 2).sum())
-        return on / (on + off) if on + off > 0 else 1.0
+        away = points - self.centre
+        on = away @ self.directions.T
+        return on, np.linalg.norm(away - on @ self.directions, axis=1)
 
     def points(self, coordinates: Floats) -> Iterator[Floats]:
         """The parameters (numbers,) at each of the coordinates (points, 2), one by one."""
-        for part in _parts(coordinates, len(self.centre)):
-            yield from self.centre + part @ self.directions
+        step = max(1, _NUMBERS // len(self.centre))
+        for first in range(0, len(coordinates), step):
+            yield from self.centre + coordinates[first : first + step] @ self.directions
 
 
 def main_plane(ways: Sequence[Floats], centre: Floats) -> Plane:
@@ -130,9 +117,3 @@ def _at_right_angles(direction: Floats, others: Sequence[Floats]) -> Floats:
         for other in others:
             direction = direction - (direction @ other) * other
     return direction
-
-
-def _parts(points: Floats, numbers: int | None = None) -> Iterator[Floats]:
-    step = max(1, _NUMBERS // (numbers or points.shape[1]))
-    for first in range(0, max(len(points), 1), step):
-        yield points[first : first + step]

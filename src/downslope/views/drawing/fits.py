@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -67,9 +69,7 @@ def _size(points: np.ndarray) -> float:
     return 16 if len(points) <= 500 else 4
 
 
-def _points(
-    axes: Axes, data: Fit, places: list[tuple[np.ndarray, np.ndarray]]
-) -> list[Artist]:
+def _points(axes: Axes, data: Fit, places: list[tuple[np.ndarray, np.ndarray]]) -> list[Artist]:
     """Training rows as dots; validation and test rows hollow, each in a shape of their own."""
     (x, y), *apart = places
     points = axes.scatter(x, y, s=_size(x), color=BLUE, alpha=0.7, linewidths=0)
@@ -146,7 +146,7 @@ def _regions(data: Fit) -> Figure:
     return figure
 
 
-def _look(label: str, shade: object) -> dict[str, object]:
+def _look(label: str, shade: Any) -> dict[str, Any]:
     """Training rows are filled, validation rows hollow, test rows filled with a dark edge."""
     if label.endswith("validation rows"):
         return {"facecolors": "white", "edgecolors": [shade], "linewidths": 1.3}

@@ -63,9 +63,7 @@ def draw_paths(data: Paths) -> Figure:
                 drawn = _path_on_contours(panel, data, way, levels)
             handles |= {str(artist.get_label()): artist for artist in drawn}
         if warning:
-            figure.suptitle(
-                "\n".join(warning), fontsize=SMALL, fontfamily=families(), color=_MIND
-            )
+            figure.suptitle("\n".join(warning), fontsize=SMALL, fontfamily=families(), color=_MIND)
         legend(figure, list(handles.values()), "\n".join(notes))
     return figure
 
@@ -112,7 +110,9 @@ def _levels(data: Paths) -> np.ndarray:
         return np.empty(0)
     low, high = known.min(), known.max()
     share = np.linspace(0.02, 1, _LEVELS) ** 2
-    made: np.ndarray = np.sort(high - (high - low) * share if data.upward else low + (high - low) * share)
+    made: np.ndarray = np.sort(
+        high - (high - low) * share if data.upward else low + (high - low) * share
+    )
     return made
 
 
