@@ -7,55 +7,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from downslope.errors import InputError
-from downslope.problem import Problem
 from downslope.runs import Runs
 from downslope.views.data.chosen import MOST_RUNS, best_of, names_of, number_names, signs_of, spread
 from downslope.views.data.losses import Floats
-from downslope.views.data.planes import MOST_POINTS, Plane, evenly, main_plane
+from downslope.views.data.planes import Plane, evenly
 from downslope.views.data.surfaces import Effort, effort, loss_at
-
-Indices = NDArray[np.int64]
-Mask = NDArray[np.bool_]
+from downslope.views.data.ways import Mask, Path, followed, others_of, placed, plane_of, way_of
 
 MOST_PANELS = MOST_RUNS
 MISS = 0.1
 """Share of the losses' range above which the drawn surface is said to miss a way's loss."""
 
 _CURVE_POINTS = 201
-_ROOF = 2.0
-"""Times the height of the start above the least loss: a way that climbs higher is not followed."""
 _ROUNDING = 1e-5
 """Relative difference of two losses that is rounding alone, in single precision."""
-_NUMBERS = 2**22
-"""Numbers of a way that are made at a time, about."""
-
-
-@dataclass(frozen=True, eq=False)
-class Path:
-    """One run's way.
-
-    Attributes:
-        points: (records, 1 or 2): the numbers themselves, or coordinates on the plane.
-        losses: (records,), as they were recorded.
-        off: (records,), how far each record is off the plane, in the parameters' unit; 0 for one
-            number or two, NaN where the loss is blown up.
-        share: of the squared distances from the plane's centre, the part that lies on it.
-        miss: how far the drawn surface is from the loss at the way's records, at most, as a share
-            of the range of the losses.
-    """
-
-    label: str
-    points: Floats
-    losses: Floats
-    diverged: bool
-    off: Floats
-    share: float = 1.0
-    miss: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +72,7 @@ def paths(runs: Runs) -> Paths:
 
     Of more than two numbers, on the plane through the end of the best of these runs along the two
     main directions of all their records together; records count as far as their loss is not above
-    `_ROOF` times the height of the start. The surface has the buffers (running means and the
+    `ROOF` times the height of the start. The surface has the buffers (running means and the
     like) of that end.
 
     Raises:
@@ -121,21 +88,21 @@ def paths(runs: Runs) -> Paths:
     numbers = number_names(runs.path)
     places = spread(runs)
     labels, signs = names_of(runs), signs_of(runs)[places]
-    ways = [_way(runs, int(place), labels[place], problem) for place in places]
-    inside = _inside(ways, signs)
+    ways = [way_of(runs, int(place), labels[place], problem) for place in places]
+    inside = followed(ways, signs)
     chosen = best_of(runs, places)
     home = int(places[0]) if chosen is None else chosen
-    state = _others(runs, home, problem)
+    state = others_of(runs, home, problem)
     names, plane, notes = tuple(numbers), None, list[str]()
     if len(numbers) > 2:
-        plane = _plane(runs, places, inside, home)
+        plane = plane_of(runs, places, inside, home)
         names = tuple(
             f"Direction {place} ({share:.1%} of the ways)"
             for place, share in enumerate(plane.shares, start=1)
         )
         notes.append(_told(plane, len(ways), labels[home], len(numbers), bool(state)))
     ways = [
-        _placed(runs, int(place), way, mask, plane)
+        placed(runs, int(place), way, mask, plane)
         for place, way, mask in zip(places, ways, inside, strict=True)
     ]
     cost = effort(problem)
@@ -174,74 +141,6 @@ def _told(plane: Plane, ways: int, home: str, numbers: int, buffers: bool) -> st
         f"main directions of {whose}: it holds {plane.shares.sum():.1%} of their squared distances "
         "from there."
     )
-
-
-def _way(runs: Runs, place: int, label: str, problem: Problem) -> Path:
-    """A run's losses; its points are laid down when it is known where."""
-    there = _records(runs, place)
-    losses = runs.loss[place, there].astype(np.float64)
-    lacking = ~np.isfinite(losses)
-    if lacking.any():
-        points = (_points(runs, place, [record])[0] for record in there[lacking])
-        losses[lacking] = loss_at(problem, points, _others(runs, place, problem))
-    return Path(label, np.empty((len(there), 0)), losses, bool(runs.diverged[place]), losses)
-
-
-def _records(runs: Runs, place: int) -> Indices:
-    """The records that a run reached."""
-    return np.flatnonzero(runs.steps[place] >= 0)
-
-
-def _points(runs: Runs, place: int, records: Sequence[int] | Indices) -> Floats:
-    """Where a run was at some records, (records, numbers)."""
-    assert runs.path is not None
-    at = torch.as_tensor(records)
-    flat = [t[place][at].double().cpu().reshape(len(at), -1).numpy() for t in runs.path.values()]
-    return np.concatenate(flat, axis=1)
-
-
-def _others(runs: Runs, place: int, problem: Problem) -> dict[str, Tensor]:
-    """What a run's end has besides its parameters."""
-    return {name: t for name, t in runs[place].state.items() if name in problem.others}
-
-
-def _plane(runs: Runs, places: Indices, inside: Sequence[Mask], home: int) -> Plane:
-    """The plane of some runs' main directions about the end of the run at `home`."""
-    kept = []
-    for place, mask in zip(places, inside, strict=True):
-        records = _records(runs, int(place))[mask]
-        kept.append(_points(runs, int(place), records[evenly(len(records), MOST_POINTS)]))
-        if place == home:
-            centre = kept[-1][-1]
-    return main_plane(kept, centre)
-
-
-def _inside(ways: Sequence[Path], signs: Floats) -> list[Mask]:
-    """Which records of each way are shown: up to where the loss is blown up, and the start."""
-    turned = [sign * way.losses for way, sign in zip(ways, signs, strict=True)]
-    finite = np.concatenate([losses[np.isfinite(losses)] for losses in turned])
-    first = max(losses[0] for losses in turned)
-    floor = finite.min(initial=first)
-    roof = floor + _ROOF * max(first - floor, 1e-12)
-    inside = [np.isfinite(losses) & (losses <= roof) for losses in turned]
-    for mask in inside:
-        mask[0] = True
-    return inside
-
-
-def _placed(runs: Runs, place: int, way: Path, inside: Mask, plane: Plane | None) -> Path:
-    """A way with its points: as they are, or laid onto the plane."""
-    records = _records(runs, place)
-    if plane is None:
-        return replace(way, points=_points(runs, place, records), off=np.zeros(len(records)))
-    blocks = np.array_split(records, -(-len(records) * len(plane.centre) // _NUMBERS))
-    with np.errstate(over="ignore", invalid="ignore"):  # a diverged end may be as far as it likes
-        laid = [plane.laid(_points(runs, place, block)) for block in blocks]
-    points, off = (np.concatenate(parts) for parts in zip(*laid, strict=True))
-    off = np.where(inside, off, np.nan)
-    on, beside = (points[inside] ** 2).sum(), (off[inside] ** 2).sum()
-    share = float(on / (on + beside)) if on + beside > 0 else 1.0
-    return replace(way, points=points, off=off, share=share)
 
 
 def _missed(

@@ -43,8 +43,8 @@ def draw_histories(data: Histories) -> Figure:
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for panel in panels.ravel()[count:]:
             panel.set_visible(False)
-        # Side by side, the labels would touch.
-        across = data.x_label.replace(" (", "\n(") if columns > 1 else data.x_label
+        # Side by side, the whole labels would touch.
+        across = data.x_label.split(" (")[0] if columns > 1 else data.x_label
         shades = dict(zip(names, colours(len(names)), strict=True))
         for place, (panel, history) in enumerate(zip(panels.ravel(), data.histories, strict=False)):
             low, first = place + columns >= count, place % columns == 0

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from downslope.views.data.paths import MISS, Path, Paths
+from downslope.views.data.paths import MISS, Paths
+from downslope.views.data.ways import Path
 from downslope.views.drawing.style import (
     BLACK,
     BLUE,

@@ -83,7 +83,7 @@ def _draw(axes: Axes, data: Sharpness, line: SharpRun, colour: Any) -> None:
 def _bends_down(line: SharpRun, data: Sharpness) -> bool:
     """Whether the least curvature is negative enough to be seen."""
     least = line.least[np.isfinite(line.least)]
-    return not data.log and bool((least < -1e-3 * abs(data.limits[1])).any())
+    return not (data.log or line.diverged) and bool((least < -1e-3 * abs(data.limits[1])).any())
 
 
 def _key(data: Sharpness, negative: bool) -> list[Artist]:
