@@ -131,6 +131,27 @@ class TestClasses:
         with pytest.raises(InputError, match="counted from 0, but the target holds -100"):
             counts(true, made, 3)
 
+    def test_one_output_cannot_tell_more_than_two_classes(self):
+        x = torch.linspace(-1, 1, 8).reshape(-1, 1)
+        counted = ds.Problem.from_model(
+            nn.Linear(1, 1), x, torch.arange(8).reshape(-1, 1) * 1_000_000,
+            loss=lambda made, y: ((made - y) ** 2).mean(),
+        )  # fmt: skip
+        assert fit(descend(counted, lr=0.0, epochs=1)).kind == "curve"
+
+    def test_a_model_that_gives_no_tensor_is_told(self):
+        class Pair(nn.Linear):
+            def forward(self, x):
+                made = super().forward(x)
+                return made, made
+
+        x = torch.linspace(-1, 1, 8).reshape(-1, 1)
+        pair = ds.Problem.from_model(
+            Pair(1, 1), x, x, objective=lambda model, x, y: (model(x)[0] - y).square().mean()
+        )
+        with pytest.raises(InputError, match="gives a tensor, but it gives a tuple"):
+            descend(pair, epochs=1).plot.fit()
+
     def test_classes_have_no_feature_to_be_drawn_against(self):
         x = torch.linspace(-1, 1, 8).reshape(-1, 1)
         problem = ds.Problem.from_model(

@@ -121,6 +121,11 @@ class TestParameters:
         with pytest.raises(InputError, match=said):
             nets.plot.parameters(**asked)
 
+    @pytest.mark.parametrize("name", ["path", "parameters", "gradient_norm", "sharpness"])
+    def test_no_runs_at_all(self, nets, name):
+        with pytest.raises(InputError, match="there are no runs to draw"):
+            getattr(nets.where(lr=99.0).plot, name)()
+
     def test_what_was_not_kept_is_told(self):
         runs = descend(bowl(1.0), steps=2, keep=("loss",))
         for draw in (runs.plot.parameters, runs.plot.sharpness):

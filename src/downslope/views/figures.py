@@ -134,7 +134,8 @@ class Plots:
         own for momentum, following a schedule.
 
         Args:
-            places: at how many places along each run it is measured (see `Runs.curvature`).
+            places: at how many places along each run it is measured (see `Runs.curvature`). Each
+                costs up to 60 gradients' gradients: give fewer where the model is large.
             axis: "step" for the number of updates, or "epoch".
 
         Raises:

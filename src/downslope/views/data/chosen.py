@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from downslope.errors import InputError
 from downslope.runs import Runs
 from downslope.views.data.settings import settings_of
 
@@ -15,8 +16,23 @@ MOST_RUNS = 6
 """Runs that are shown one by one."""
 
 
+def check_some(runs: Runs) -> None:
+    """Refuse no runs at all.
+
+    Raises:
+        InputError: where there is none.
+    """
+    if not len(runs):
+        raise InputError("there are no runs to draw: none was chosen, or none was carried out")
+
+
 def spread(runs: Runs, most: int = MOST_RUNS) -> NDArray[np.int64]:
-    """Places of up to `most` runs, spread evenly over them, the best one among them."""
+    """Places of up to `most` runs, spread evenly over them, the best one among them.
+
+    Raises:
+        InputError: if there are no runs.
+    """
+    check_some(runs)
     chosen = np.unique(np.linspace(0, len(runs) - 1, most).round().astype(np.int64))
     best = best_of(runs, np.arange(len(runs)))
     if best is not None and best not in chosen:

@@ -38,16 +38,17 @@ class Regions:
     predicted: Classes
 
 
-def is_classifier(problem: Problem) -> bool:
-    """Whether the target holds classes: whole numbers, or 0 and 1 under a binary loss."""
+def is_classifier(problem: Problem, outputs: int) -> bool:
+    """Whether the target holds classes: whole numbers, or 0 and 1 under a binary loss. One output
+    can tell but 0 from 1: other whole numbers are numbers then."""
     rows = problem.train
     assert rows is not None and rows.y is not None
     if problem.table is not None:
         return bool(problem.table.schema.target.classes)
+    binary = outputs == 1 and bool(((rows.y == 0) | (rows.y == 1)).all())
     if not rows.y.is_floating_point():
-        return True
-    binary = isinstance(problem.template.loss, nn.BCEWithLogitsLoss | nn.BCELoss)
-    return binary and bool(((rows.y == 0) | (rows.y == 1)).all())
+        return outputs > 1 or binary
+    return binary and isinstance(problem.template.loss, nn.BCEWithLogitsLoss | nn.BCELoss)
 
 
 def class_names(problem: Problem, outputs: int, true: Classes) -> tuple[str, ...]:

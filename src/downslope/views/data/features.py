@@ -83,9 +83,19 @@ def target_units(problem: Problem, values: Tensor) -> Floats:
 
 
 def predicted(model: nn.Module, x: Tensor) -> Tensor:
-    """The model's answers to rows, in blocks; the rows and random states stay as they are."""
+    """The model's answers to rows, in blocks; the rows and random states stay as they are.
+
+    Raises:
+        InputError: if the answers are no tensor.
+    """
     with all_borrowed(x.device), torch.no_grad():
-        return torch.cat([model(part.clone()) for part in x.split(EVALUATED_ROWS)])
+        made = [model(part.clone()) for part in x.split(EVALUATED_ROWS)]
+    if not isinstance(made[0], Tensor):
+        raise InputError(
+            f"a fit can be drawn of a model that gives a tensor, but it gives a "
+            f"{type(made[0]).__name__}"
+        )
+    return torch.cat(made)
 
 
 def some(rows: Rows, what: str) -> tuple[Rows, str]:

@@ -116,7 +116,7 @@ def fit(runs: Runs, feature: str | int | None = None) -> Fit:
     ]
     model = runs.best.model
     made = predicted(model, parts[0][0].x)
-    if is_classifier(problem):
+    if is_classifier(problem, outputs_of(made)):
         if feature is not None:
             raise InputError(
                 f"feature= draws a target that is a number, but {features_of(problem).target!r} "

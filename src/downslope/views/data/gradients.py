@@ -8,6 +8,7 @@ import numpy as np
 
 from downslope.errors import InputError
 from downslope.runs import Runs
+from downslope.views.data.chosen import check_some
 from downslope.views.data.histories import check_axis
 from downslope.views.data.losses import Axis, Floats, horizontal, limits, over_seeds
 from downslope.views.data.settings import Setting, settings_of, thinned
@@ -68,6 +69,7 @@ def norm_curves(runs: Runs, axis: Axis = "step") -> NormCurves:
         InputError: for another axis, or if the norms were not kept.
     """
     check_axis(axis)
+    check_some(runs)
     if runs.gradient_norm is None:
         raise InputError(
             "the gradients' norms were not kept: descend with keep=('loss', 'gradient_norm')"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from downslope.errors import InputError, listed
 from downslope.runs import Run, Runs
-from downslope.views.data.chosen import MOST_RUNS, best_of, names_of, number_names
+from downslope.views.data.chosen import MOST_RUNS, best_of, check_some, names_of, number_names
 from downslope.views.data.losses import Axis, Floats, horizontal
 
 MOST_NUMBERS = 12
@@ -79,6 +79,7 @@ def parameter_histories(
         InputError: if the parameters were not kept, for another axis, an unknown run, or too many.
     """
     check_axis(axis)
+    check_some(runs)
     if runs.path is None:
         raise InputError(NOT_KEPT)
     places = _places(runs, run)

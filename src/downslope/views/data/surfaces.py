@@ -21,7 +21,7 @@ from downslope.views.data.losses import Floats
 _MOST_ROWS = 20_000_000
 """Rows that are evaluated for a surface, at most, all its places together."""
 
-_MOST_OPERATIONS = 4e10
+_MOST_OPERATIONS = 2.5e10
 """Multiplications and additions for a surface, at most: a few seconds."""
 
 _FEWEST, _FINEST = 15, 61
