@@ -3,6 +3,7 @@
 import io
 
 import matplotlib
+import matplotlib.style
 import numpy as np
 import pytest
 import torch
@@ -54,6 +55,16 @@ def nets():
     """Batches of 10 of 40 rows: four updates an epoch. SGD at 30 diverges."""
     grids = [ds.Grid(optim.SGD, lr=[0.05, 0.3, 30.0]), ds.Grid(optim.Adam, lr=0.05)]
     return descend(net_problem(), grids, seed=range(2), batch_size=10, epochs=50)
+
+
+@pytest.mark.parametrize("name", ["path", "fit", "parameters", "gradient_norm", "sharpness"])
+def test_pictures_look_the_same_in_any_style_and_touch_nothing_global(nets, name):
+    some = nets[[0, 4, 6]]
+    before, seed = dict(matplotlib.rcParams), torch.get_rng_state()
+    plain = png(getattr(some.plot, name)())
+    assert dict(matplotlib.rcParams) == before and torch.equal(torch.get_rng_state(), seed)
+    with matplotlib.style.context("dark_background"):
+        assert png(getattr(some.plot, name)()) == plain
 
 
 class TestParameters:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -16,16 +17,20 @@ from downslope.views.data.histories import Histories, History, Trace
 from downslope.views.drawing.marks import cross, draw_others, mark_ends
 from downslope.views.drawing.style import (
     GREY,
+    SMALL,
     WIDTH,
     colours,
+    families,
     legend,
     legend_height,
     own_style,
     picture,
     prepare,
-    title,
+    text,
 )
 
+_LETTERS = 13.5
+"""Small letters to an inch, about."""
 _DRAWN = 2_000
 """Points of a line: more could not be seen."""
 
@@ -50,7 +55,10 @@ def draw_histories(data: Histories) -> Figure:
             low, first = place + columns >= count, place % columns == 0
             prepare(panel, across if low else "", data.y_label if first else "")
             panel.tick_params(labelbottom=low, labelleft=first)
-            title(panel, history.label + (" (diverged)" if history.diverged else ""))
+            name = history.label + (" (diverged)" if history.diverged else "")
+            letters = int(_LETTERS * (width - 0.6) / columns)
+            lines = [text(line, letters) for line in wrap(name, letters)]
+            panel.set_title("\n".join(lines), fontsize=SMALL, fontfamily=families())
             _draw_history(panel, data, history, shades)
         handles: list[Artist] = [
             Line2D([], [], color=shade, linewidth=1.6, label=name) for name, shade in shades.items()

@@ -43,9 +43,11 @@ def draw_paths(data: Paths) -> Figure:
     width = max(5.6, 2.9 * columns)
     letters = int(_LETTERS * width)
     warning, notes = _lines(data.warning, letters), _lines(_notes(data), letters)
+    heads = [_head(data, way, int(_LETTERS * (width - 0.6) / columns)) for way in data.paths]
+    lines = sum(max(map(len, heads[row * columns : (row + 1) * columns])) for row in range(rows))
     height = 0.7 + (3.2 if columns < 3 else 2.5) * rows + 0.17 * (len(warning) + len(notes))
     with own_style():
-        figure = picture(width, height + (0.4 * rows if data.plane else 0.0))
+        figure = picture(width, height + 0.15 * (lines - rows))
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for panel in panels.ravel()[count:]:
             panel.set_visible(False)
@@ -57,7 +59,9 @@ def draw_paths(data: Paths) -> Figure:
             first, low = place % columns == 0, id(panel) in bottom
             prepare(panel, data.names[0] if low else "", vertical if first else "")
             panel.tick_params(labelbottom=low, labelleft=first)
-            _head(panel, data, way, int(_LETTERS * (width - 0.6) / columns))
+            panel.set_title(
+                "\n".join(heads[place]), fontsize=SMALL, fontfamily=families(), linespacing=1.1
+            )
             if len(data.names) == 1:
                 drawn = _path_on_curve(panel, data, way)
             else:
@@ -79,9 +83,9 @@ def _lines(words: str, letters: int) -> list[str]:
     return [text(line, letters) for line in wrap(words, letters)]
 
 
-def _head(panel: Axes, data: Paths, way: Path, letters: int) -> None:
-    """A run's name, and how far it is off the plane."""
-    lines = wrap(text(way.label + (" (diverged)" if way.diverged else "")), letters)
+def _head(data: Paths, way: Path, letters: int) -> list[str]:
+    """A run's name, and how far it is off the plane, in lines."""
+    lines = _lines(way.label + (" (diverged)" if way.diverged else ""), letters)
     if data.plane is not None:
         known = way.off[np.isfinite(way.off)]
         lines.append(f"{way.share:.1%} on the plane")
@@ -89,7 +93,7 @@ def _head(panel: Axes, data: Paths, way: Path, letters: int) -> None:
         lines.append(f"off it: at most {known.max():.2g}{end}")
     if way.miss > MISS:
         lines.append(f"surface misses by {way.miss:.0%}")
-    panel.set_title("\n".join(lines), fontsize=SMALL, fontfamily=families(), linespacing=1.1)
+    return lines
 
 
 def _path_on_curve(axes: Axes, data: Paths, way: Path) -> list[Artist]:
@@ -121,7 +125,7 @@ def _path_on_contours(axes: Axes, data: Paths, way: Path, levels: np.ndarray) ->
     x, y = data.axes
     if len(levels):
         surface = np.ma.masked_invalid(data.surface)
-        axes.contour(x, y, surface, levels=levels, colors=GREY, linewidths=0.7)
+        axes.contour(x, y, surface, levels=levels, colors=GREY, linewidths=0.7, linestyles="solid")
     axes.set_xlim(x[0], x[-1])
     axes.set_ylim(y[0], y[-1])
     contours = Line2D([], [], color=GREY, linewidth=1.2, label="equal loss")
