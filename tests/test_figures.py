@@ -13,13 +13,11 @@ from matplotlib.figure import Figure
 from torch import nn, optim
 
 import downslope as ds
-from downslope.errors import DownslopeError, InputError
-from downslope.views.data.fits import fit
+from downslope.errors import InputError
 from downslope.views.data.losses import limits, loss_curves, over_seeds
-from downslope.views.data.paths import loss_at, paths
+from downslope.views.data.paths import paths
 from downslope.views.data.rates import sensitivity
 from downslope.views.data.settings import settings_of, thinned
-from downslope.views.drawing.fits import draw_fit
 from downslope.views.drawing.paths import draw_paths
 from downslope.views.drawing.style import Picture, colours, text
 from downslope.views.figures import Plots, fit_figure
@@ -261,101 +259,6 @@ class TestSensitivity:
         data = sensitivity(runs)
         assert data.x_label == "Learning rate of weight"
         assert data.lines[0].rates.tolist() == [0.1, 0.2]
-
-
-class TestPath:
-    def test_points_follow_the_closed_form(self, bowls):
-        data = paths(bowls)
-        assert data.names == ("x",) and data.y_label == "f(x)"
-        steps = np.arange(21)
-        np.testing.assert_allclose(data.paths[0].points[:, 0], 2 + 5 * 0.8**steps)
-        np.testing.assert_allclose(data.surface, (data.axes[0] - 2) ** 2 + 1)
-        assert data.paths[2].diverged
-        assert -20 < data.axes[0][0] < data.axes[0][-1] < 20  # whatever the diverged run did
-
-    def test_the_surface_of_two_numbers_is_the_loss(self, lines):
-        data = paths(lines.where(seed=0))
-        assert data.names == ("weight", "bias")
-        problem = lines.plan.problem
-        x, y = (t.double().numpy() for t in (problem.train.x, problem.train.y))
-        w, b = np.meshgrid(*data.axes)
-        dense = ((w[..., None] * x[:, 0] + b[..., None] - y[:, 0]) ** 2).mean(-1)
-        np.testing.assert_allclose(data.surface, dense, rtol=1e-4)
-        assert len(data.paths) == 5 and data.runs == 5
-
-    def test_one_parameter_of_two_elements(self):
-        problem = ds.Problem.from_function(lambda p: (p**2).sum(), start=[1.0, 2.0])
-        runs = descend(problem, lr=0.1, steps=3, keep=("loss", "parameters"))
-        assert paths(runs).names == ("p[0]", "p[1]")
-
-    def test_loss_at_agrees_with_the_recorded_losses(self, lines):
-        run = lines[0]
-        points = np.column_stack([t.reshape(-1).double() for t in run.path.values()])
-        np.testing.assert_allclose(loss_at(lines.plan.problem, points), run.loss, rtol=1e-5)
-
-    def test_what_cannot_be_drawn_is_told(self, tmp_path):
-        runs = descend(line_problem(), epochs=1)
-        with pytest.raises(InputError, match=r"keep=\('loss', 'parameters'\)"):
-            runs.plot.path()
-        problem = ds.Problem.from_function(lambda p: (p**2).sum(), start=[1.0, 2.0, 3.0])
-        kept = descend(problem, steps=1, keep=("loss", "parameters"))
-        with pytest.raises(InputError, match=r"one or two numbers, but .* p hold 3"):
-            kept.plot.path()
-        kept.save(tmp_path / "study")
-        with pytest.raises(InputError, match="without their problem"):
-            ds.load(tmp_path / "study").plot.path()
-
-
-class TestFit:
-    def test_one_feature(self, lines):
-        data = fit(lines)
-        w, b = (float(v) for v in lines.best.parameters.values())
-        assert data.kind == "curve" and len(data.x) == 15
-        np.testing.assert_allclose(data.made_y, w * data.made_x + b, rtol=1e-5)
-        np.testing.assert_array_equal(data.y, lines.plan.problem.train.y[:, 0].double())
-
-    def test_a_table_is_drawn_in_its_own_units(self):
-        frame = pl.DataFrame({"rooms": np.arange(40.0) + 10, "price": 100 * np.arange(40.0) + 5})
-        problem = ds.Problem.from_table(frame, target="price")
-        data = fit(descend(problem, lr=0.1, epochs=300))
-        assert data.names == ("rooms", "price")
-        np.testing.assert_allclose(data.y, 100 * (data.x - 10) + 5, rtol=1e-4, atol=1e-2)
-        np.testing.assert_allclose(data.made_y, 100 * (data.made_x - 10) + 5, rtol=1e-2, atol=1)
-
-    def test_several_features(self):
-        x = np.arange(30.0)
-        frame = pl.DataFrame({"a$": x, "b": np.sin(x), "price": 2 * x + np.sin(x)})
-        runs = descend(ds.Problem.from_table(frame, target="price"), lr=0.3, epochs=300)
-        data = fit(runs)
-        assert data.kind == "numbers" and data.names == ("True price", "Predicted price")
-        np.testing.assert_allclose(data.y, data.x, atol=1e-2)
-        by_name, by_place = fit(runs, "b"), fit(runs, 1)
-        np.testing.assert_array_equal(by_name.x, by_place.x)
-        assert by_name.kind == "feature" and np.abs(by_name.x).max() <= 1
-        with pytest.raises(InputError, match="no feature 'c'"):
-            runs.plot.fit("c")
-        assert png(runs.plot.fit("a$")) and png(runs.plot.fit())
-
-    @pytest.mark.parametrize("loss", ["cross_entropy", "bce"])
-    def test_classes_are_counted(self, loss):
-        x = np.linspace(-1, 1, 50)
-        frame = pl.DataFrame({"x": x, "kind": np.where(x > 0, "_up$", "down")})
-        problem = ds.Problem.from_table(frame, target="kind", loss=loss)
-        data = fit(descend(problem, lr=1.0, epochs=100))
-        assert data.classes == ("_up$", "down")
-        assert data.counts.sum() == len(problem.train)
-        assert np.trace(data.counts) >= len(problem.train) - 2
-        assert png(draw_fit(data))
-
-    def test_what_cannot_be_drawn_is_told(self, bowls):
-        with pytest.raises(InputError, match="no data"):
-            bowls.plot.fit()
-        x = torch.linspace(-1, 1, 8).reshape(-1, 1)
-        two = ds.Problem.from_model(nn.Linear(1, 2), x, torch.cat([x, x], dim=1), loss=nn.MSELoss())
-        with pytest.raises(InputError, match="one output"):
-            descend(two, epochs=1).plot.fit()
-        with pytest.raises(DownslopeError, match="none of the 1 runs"):
-            bowls[2:].plot.fit()
 
 
 class TestDrawing:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from downslope.runs import Runs
+from downslope.runs import Run, Runs
 from downslope.views.data.fits import fit
+from downslope.views.data.gradients import norm_curves
+from downslope.views.data.histories import parameter_histories
 from downslope.views.data.losses import Axis, Which, loss_curves
 from downslope.views.data.paths import paths
 from downslope.views.data.rates import sensitivity
+from downslope.views.data.sharpness import sharpness
 from downslope.views.drawing.fits import draw_fit
+from downslope.views.drawing.histories import draw_histories, draw_norms
 from downslope.views.drawing.losses import draw_losses
 from downslope.views.drawing.paths import draw_paths
 from downslope.views.drawing.rates import draw_sensitivity
+from downslope.views.drawing.sharpness import draw_sharpness
 from downslope.views.drawing.style import (
     WIDTH,
     legend_height,
@@ -64,25 +70,79 @@ class Plots:
         return figure
 
     def path(self) -> Figure:
-        """The way of up to six runs over the loss of one number, or of two (as contours).
+        """The way of up to six runs over the loss: of one number, of two (as contours), or on the
+        plane of the ways' two main directions.
+
+        That plane goes through the end of the best of these runs, and is one for all of them. The
+        picture says what share of the ways it holds, how far each is off it, and where the drawn
+        surface misses a way's loss by more than a tenth of its range.
 
         Raises:
-            InputError: if the paths were not kept (``keep=("loss", "parameters")``), or the
-                parameters are more than two numbers.
+            InputError: if the paths were not kept (``keep=("loss", "parameters")``), or the runs
+                were loaded without their problem.
         """
         return draw_paths(paths(self.runs))
 
     def fit(self, feature: str | int | None = None) -> Figure:
-        """The best run's predictions of the training rows.
+        """The best run's predictions of the training rows; of validation and test rows too, if
+        there are any, in marks of their own.
+
+        A number predicted from one feature is drawn against it; from more, predicted against true
+        values with the residuals beside them. Classes told from two features are drawn as regions
+        of their plane, others as counts.
 
         Args:
-            feature: of several, draw the target against this one (a name, or a number from 0);
-                without it predicted against true values.
+            feature: of several, draw the target against this one (a name, or a number from 0).
 
         Raises:
             InputError: for a problem without data, an unknown feature, or more than one output.
         """
         return draw_fit(fit(self.runs, feature))
+
+    def parameters(
+        self, axis: Axis = "epoch", run: int | Run | Sequence[int | Run] | None = None
+    ) -> Figure:
+        """The parameters over time: each number where they are up to 12, else each tensor's norm.
+
+        Args:
+            axis: "epoch", or "step" for the number of updates.
+            run: in place of the best run, numbers from the table's ``run`` column, or Runs: up to
+                six, a panel each.
+
+        Raises:
+            InputError: if the parameters were not kept (``keep=("loss", "parameters")``), for an
+                unknown run or axis, or more than six runs.
+        """
+        return draw_histories(parameter_histories(self.runs, axis, run))
+
+    def gradient_norm(self, axis: Axis = "step") -> Figure:
+        """The norm of the batch's gradient before each update (and before clipping): a line a
+        setting, the range over its seeds as a band; where it is noisy, a smooth line over it.
+
+        Args:
+            axis: "step" for the number of updates, or "epoch".
+
+        Raises:
+            InputError: for another axis, or if the norms were not kept
+                (``keep=("loss", "gradient_norm")``).
+        """
+        return draw_norms(norm_curves(self.runs, axis))
+
+    def sharpness(self, places: int = 20, axis: Axis = "step") -> Figure:
+        """The largest curvature of the loss along up to six runs, and the least where it is
+        negative; dashed, the curvature that the run's rate bears: 2 / rate for plain SGD, theory's
+        own for momentum, following a schedule.
+
+        Args:
+            places: at how many places along each run it is measured (see `Runs.curvature`). Each
+                costs up to 60 gradients' gradients: give fewer where the model is large.
+            axis: "step" for the number of updates, or "epoch".
+
+        Raises:
+            InputError: for another axis, if the parameters were not kept
+                (``keep=("loss", "parameters")``), or the runs were loaded without their problem.
+        """
+        return draw_sharpness(sharpness(self.runs, places, axis))
 
 
 def fit_figure(runs: Runs) -> Figure:

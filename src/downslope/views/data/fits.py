@@ -3,21 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from downslope.errors import InputError, listed, nearest
+from downslope.data import Rows
+from downslope.errors import InputError
 from downslope.problem import Problem
-from downslope.runs import Run, Runs
+from downslope.runs import Runs
+from downslope.views.data.classes import (
+    Regions,
+    class_names,
+    counts,
+    is_classifier,
+    outputs_of,
+    predicted_classes,
+    regions,
+    true_classes,
+)
+from downslope.views.data.features import (
+    Features,
+    encoded,
+    features_of,
+    predicted,
+    some,
+    target_units,
+)
 from downslope.views.data.losses import Floats
 from downslope.views.data.paths import no_problem
 
-MOST_POINTS = 5_000
 _CURVE_POINTS = 201
+_NONE = np.empty(0)
+_NO_COUNTS = np.empty((0, 0), dtype=np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """Rows that were kept apart.
+
+    Attributes:
+        label: what they are: ``validation rows``, ``test rows``.
+        x, y: (points,), as in `Fit`; of_class: (points,), the class of each, for "regions".
+    """
+
+    label: str
+    x: Floats
+    y: Floats
+    of_class: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +61,20 @@ class Fit:
 
     Attributes:
         kind: "curve" (y and the prediction against the only feature), "feature" (against one of
-            several), "numbers" (predicted against true), "classes" (counts of them).
-        x: (points,) the feature, or the true values; y: (points,) the data, or the predictions.
+            several), "numbers" (predicted against true), "regions" (of a plane of two features, by
+            the predicted class), "classes" (counts of them).
+        x: (points,) the feature, the true values, or the first feature; y: (points,) the data, the
+            predictions, or the second feature; both of the training rows.
         made_x, made_y: where and what was predicted, for "curve" and "feature".
-        counts: (true classes, predicted classes).
+        counts: (true classes, predicted classes), of the training rows.
         names: of the horizontal and the vertical axis; classes: the classes' names.
         label: what the points are.
+        target: what is predicted.
+        apart: the same of validation and test rows, if there are any; not for "classes".
+        of_class: (points,), the class of each training row; regions: for "regions".
     """
 
-    kind: Literal["curve", "feature", "numbers", "classes"]
+    kind: Literal["curve", "feature", "numbers", "regions", "classes"]
     names: tuple[str, str]
     label: str
     x: Floats
@@ -43,10 +83,15 @@ class Fit:
     made_y: Floats
     counts: NDArray[np.int64]
     classes: tuple[str, ...] = ()
+    target: str = "y"
+    apart: tuple[Points, ...] = ()
+    of_class: NDArray[np.int64] | None = None
+    regions: Regions | None = None
 
 
 def fit(runs: Runs, feature: str | int | None = None) -> Fit:
-    """The best run's predictions of the training rows, in the target's own units for a table.
+    """The best run's predictions of the training rows and of those kept apart, in the target's own
+    units for a table.
 
     Args:
         feature: of several, draw the target against this one (a name, or a number from 0);
@@ -55,87 +100,130 @@ def fit(runs: Runs, feature: str | int | None = None) -> Fit:
     Raises:
         InputError: for a problem without data, an unknown feature, or more than one output.
     """
-    best = runs.best
     if runs.plan is None:
         raise InputError(no_problem("its predictions"))
     problem = runs.plan.problem
-    rows = problem.train
-    if rows is None or rows.y is None:
+    if problem.train is None or problem.train.y is None:
         raise InputError("there is no fit to draw: the problem has no data with a target")
-    chosen = np.unique(np.linspace(0, len(rows) - 1, MOST_POINTS).round().astype(int))
-    some = rows[torch.from_numpy(chosen)]
-    label = "training rows" if len(chosen) == len(rows) else f"{len(chosen):,} training rows"
-    assert some.y is not None
-    with torch.no_grad():
-        made = best.model(some.x)
-    none = np.empty(0)
-    if not some.y.is_floating_point() or (problem.table and problem.table.schema.target.classes):
-        return _classes(problem, some.y, made, label)
-    if made.numel() != len(some):
+    parts = [
+        some(rows, what)
+        for rows, what in (
+            (problem.train, "training rows"),
+            (problem.validation, "validation rows"),
+            (problem.test, "test rows"),
+        )
+        if rows is not None and rows.y is not None and len(rows)
+    ]
+    model = runs.best.model
+    made = predicted(model, parts[0][0].x)
+    if is_classifier(problem, outputs_of(made)):
+        if feature is not None:
+            raise InputError(
+                f"feature= draws a target that is a number, but {features_of(problem).target!r} "
+                "holds classes: leave it out"
+            )
+        return _classes(problem, model, parts, made)
+    if made.numel() != len(made):
         raise InputError(
             f"a fit can be drawn for one output, but the model's have shape {tuple(made.shape[1:])}"
         )
-    features = some.x.reshape(len(some), -1).double().cpu().numpy()
-    names, means, scales, target = _features(problem, features.shape[1])
-    true, predicted = _own(problem, some.y), _own(problem, made)
-    no_counts = np.empty((0, 0), dtype=np.int64)
-    if len(names) > 1 and feature is None:
-        axes = (f"True {target}", f"Predicted {target}")
-        return Fit("numbers", axes, label, true, predicted, none, none, no_counts)
-    place = 0 if feature is None else _place(names, feature)
-    x = features[:, place] * scales[place] + means[place]
-    made_x, made_y = x, predicted
-    if len(names) == 1:
-        made_x, made_y = _curve(best, problem, some.x, means[0], scales[0])
-    kind: Literal["curve", "feature"] = "curve" if len(names) == 1 else "feature"
-    return Fit(kind, (names[place], target), label, x, true, made_x, made_y, no_counts)
+    features = features_of(problem)
+    several = len(features.names) > 1
+    if several and feature is None:
+        return _numbers(problem, model, parts, features.target)
+    place = 0 if feature is None else features.place(feature)
+    (x, true), *apart = [
+        (features.own(encoded(rows.x)[:, place], place), _true(problem, rows)) for rows, _ in parts
+    ]
+    made_x, made_y = x, target_units(problem, made)
+    if not several:
+        made_x, made_y = _curve(problem, model, [rows.x for rows, _ in parts], features)
+    return Fit(
+        "feature" if several else "curve",
+        (features.names[place], features.target),
+        parts[0][1],
+        x,
+        true,
+        made_x,
+        made_y,
+        _NO_COUNTS,
+        target=features.target,
+        apart=tuple(Points(label, *xy) for (_, label), xy in zip(parts[1:], apart, strict=True)),
+    )
 
 
-def _classes(problem: Problem, y: Tensor, made: Tensor, label: str) -> Fit:
-    one_output = made.ndim == 1 or made.shape[-1] == 1
-    predicted = (made.reshape(-1) > 0).long() if one_output else made.argmax(1).reshape(-1)
-    true = y.reshape(-1).long().cpu().numpy()
-    count = max(2, 1 if one_output else made.shape[1], int(true.max()) + 1)
-    counts = np.zeros((count, count), dtype=np.int64)
-    np.add.at(counts, (true, predicted.cpu().numpy()), 1)
-    classes = tuple(map(str, range(count)))
-    name = "class"
-    if problem.table is not None:
-        classes, name = problem.table.schema.target.classes, problem.table.schema.target.name
-    none = np.empty(0)
-    axes = (f"Predicted {name}", f"True {name}")
-    return Fit("classes", axes, label, none, none, none, none, counts, classes)
+def _numbers(problem: Problem, model: nn.Module, parts: list[tuple[Rows, str]], target: str) -> Fit:
+    """Predicted against true values."""
+    (x, y), *apart = [
+        (_true(problem, rows), target_units(problem, predicted(model, rows.x))) for rows, _ in parts
+    ]
+    return Fit(
+        "numbers",
+        (f"True {target}", f"Predicted {target}"),
+        parts[0][1],
+        x,
+        y,
+        _NONE,
+        _NONE,
+        _NO_COUNTS,
+        target=target,
+        apart=tuple(Points(label, *xy) for (_, label), xy in zip(parts[1:], apart, strict=True)),
+    )
 
 
-def _curve(best: Run, problem: Problem, x: Tensor, mean: float, scale: float) -> tuple[Any, Any]:
+def _classes(
+    problem: Problem, model: nn.Module, parts: list[tuple[Rows, str]], made: Tensor
+) -> Fit:
+    """Regions of the plane of two features, or counts of classes."""
+    features = features_of(problem)
+    (rows, label), *others = parts
+    assert rows.y is not None
+    true = true_classes(rows.y)
+    names = class_names(problem, outputs_of(made), true)
+    ignored = getattr(problem.template.loss, "ignore_index", None)
+    counted = counts(true, predicted_classes(problem, made), len(names), ignored)
+    found = None
+    if rows.y.numel() == len(rows):
+        found = regions(problem, model, [part.x for part, _ in parts], len(names))
+    if found is None:
+        axes = (f"Predicted {features.target}", f"True {features.target}")
+        return Fit(
+            "classes", axes, label, _NONE, _NONE, _NONE, _NONE, counted, names, features.target
+        )
+    x, y, of_class = _on_plane(features, rows)
+    return Fit(
+        "regions",
+        (features.names[0], features.names[1]),
+        label,
+        x,
+        y,
+        _NONE,
+        _NONE,
+        counted,
+        names,
+        features.target,
+        tuple(Points(what, *_on_plane(features, part)) for part, what in others),
+        of_class,
+        found,
+    )
+
+
+def _on_plane(features: Features, rows: Rows) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    assert rows.y is not None
+    plain = encoded(rows.x)
+    return features.own(plain[:, 0], 0), features.own(plain[:, 1], 1), true_classes(rows.y)
+
+
+def _true(problem: Problem, rows: Rows) -> Floats:
+    assert rows.y is not None
+    return target_units(problem, rows.y)
+
+
+def _curve(
+    problem: Problem, model: nn.Module, inputs: list[Tensor], features: Features
+) -> tuple[Floats, Floats]:
     """The prediction between the least and the greatest value of the only feature."""
-    low, high = float(x.min()), float(x.max())
-    at = torch.linspace(low, high, _CURVE_POINTS, dtype=x.dtype, device=x.device)
-    with torch.no_grad():
-        made = best.model(at.reshape(-1, *x.shape[1:]))
-    return at.double().cpu().numpy() * scale + mean, _own(problem, made)
-
-
-def _own(problem: Problem, values: Tensor) -> Floats:
-    plain = values.detach().double().cpu().reshape(-1).numpy()
-    return plain if problem.table is None else problem.table.schema.to_own_units(plain)
-
-
-def _features(problem: Problem, count: int) -> tuple[list[str], list[float], list[float], str]:
-    """The features' names, means and scales, and the target's name."""
-    if problem.table is None:
-        names = ["x"] if count == 1 else [f"x[{place}]" for place in range(count)]
-        return names, [0.0] * count, [1.0] * count, "y"
-    schema = problem.table.schema
-    each = [(name, c.mean, c.scale) for c in schema.columns for name in c.feature_names]
-    named, means, scales = zip(*each, strict=True)
-    return list(named), list(means), list(scales), schema.target.name
-
-
-def _place(names: list[str], feature: str | int) -> int:
-    if isinstance(feature, int) and 0 <= feature < len(names):
-        return feature
-    if isinstance(feature, str) and feature in names:
-        return names.index(feature)
-    hint = nearest(str(feature), names)
-    raise InputError(f"there is no feature {feature!r}{hint}; the features are {listed(names)}")
+    x = torch.cat(inputs)
+    at = torch.linspace(float(x.min()), float(x.max()), _CURVE_POINTS).to(x)
+    made = predicted(model, at.reshape(-1, *x.shape[1:]))
+    return features.own(at.double().cpu().numpy(), 0), target_units(problem, made)

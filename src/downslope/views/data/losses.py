@@ -83,7 +83,7 @@ def loss_curves(
         if given not in allowed:
             raise InputError(f"{name} must be {' or '.join(map(repr, allowed))}, got {given!r}")
     values, at = _kept(runs, which)
-    x, x_label = _horizontal(runs, at, axis, which)
+    x, x_label = horizontal(runs, at, axis, which)
     curves = [_curve(runs, values, x, setting, which) for setting in settings_of(runs)]
     shown, others = thinned(curves)
     together = _seen(runs, values, [c.setting for c in shown] if others else [], which)
@@ -206,7 +206,7 @@ def _kept(runs: Runs, which: Which) -> tuple[Floats, NDArray[np.int64]]:
     return values, runs.steps
 
 
-def _horizontal(runs: Runs, at: NDArray[np.int64], axis: Axis, which: Which) -> tuple[Floats, str]:
+def horizontal(runs: Runs, at: NDArray[np.int64], axis: Axis, which: Which) -> tuple[Floats, str]:
     """Where the records (runs, records) stand on the axis, NaN after the end, and its label."""
     x = np.where(at >= 0, at, np.nan).astype(np.float64)
     without_data = runs.plan is not None and runs.plan.problem.train is None

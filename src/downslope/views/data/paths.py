@@ -1,46 +1,44 @@
-"""What the picture of paths shows, as plain arrays: ways over the loss of one or two numbers."""
+"""What the picture of paths shows, as plain arrays: ways over the loss of one number, of two, or on
+the plane of their two main directions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
-from downslope.errors import InputError, listed
-from downslope.objective import MODEL_PREFIX
-from downslope.problem import Problem
-from downslope.problem_rows import row_blocks
+from downslope.errors import InputError
 from downslope.runs import Runs
+from downslope.views.data.chosen import MOST_RUNS, best_of, names_of, number_names, signs_of, spread
 from downslope.views.data.losses import Floats
-from downslope.views.data.settings import settings_of
+from downslope.views.data.planes import Plane, evenly
+from downslope.views.data.surfaces import Effort, effort, loss_at
+from downslope.views.data.ways import Mask, Path, followed, others_of, placed, plane_of, way_of
 
-MOST_PANELS = 6
+MOST_PANELS = MOST_RUNS
+MISS = 0.1
+"""Share of the losses' range above which the drawn surface is said to miss a way's loss."""
+
 _CURVE_POINTS = 201
-_ROOF = 2.0
-"""Times the height of the start above the least loss: a way that climbs higher is not followed."""
-_MOST_ROW_EVALUATIONS = 20_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Path:
-    """One run's way: points (records, 1 or 2) and the loss at each (records,)."""
-
-    label: str
-    points: Floats
-    losses: Floats
-    diverged: bool
+_ROUNDING = 1e-5
+"""Relative difference of two losses that is rounding alone, in single precision."""
 
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """Some runs' ways over the loss of one or two numbers.
+    """Some runs' ways over the loss.
 
     Attributes:
-        names: of the one or two numbers.
-        axes: for each number the values at which the loss is known.
+        names: of the one or two numbers, or of the plane's directions.
+        axes: for each of them the values at which the loss is known.
         surface: the loss there: (values,), or (values of the second, values of the first).
         runs: how many runs there are in all.
+        upward: whether the loss is maximised.
+        plane: where there are more than two numbers; one for all ways, through the end of the
+            best of them.
+        numbers: how many numbers the parameters are.
+        notes: sentences on what is drawn.
     """
 
     names: tuple[str, ...]
@@ -49,13 +47,36 @@ class Paths:
     paths: tuple[Path, ...]
     runs: int
     y_label: str
+    upward: bool = False
+    plane: Plane | None = None
+    numbers: int = 1
+    notes: tuple[str, ...] = ()
+
+    @property
+    def warning(self) -> str:
+        """A sentence where the drawn surface misses a way's loss, else nothing."""
+        missed = [way.miss for way in self.paths if way.miss > MISS]
+        if not missed:
+            return ""
+        count = "all" if len(missed) == len(self.paths) else f"{len(missed)} of the"
+        every = "both" if len(self.paths) == 2 and count == "all" else f"{count} {len(self.paths)}"
+        ways = f"{every} ways" if len(self.paths) > 1 else "the way"
+        worst = max(missed)
+        size = f"by up to {worst:.0%} of its range" if np.isfinite(worst) else "which is finite"
+        why = "off the plane the loss is another" if self.plane else "the model's buffers moved"
+        return f"Mind: along {ways} the drawn surface misses the recorded loss, {size}: {why}."
 
 
 def paths(runs: Runs) -> Paths:
-    """The ways of up to `MOST_PANELS` runs, spread evenly over them.
+    """The ways of up to `MOST_PANELS` runs, spread evenly over them, the best among them.
+
+    Of more than two numbers, on the plane through the end of the best of these runs along the two
+    main directions of all their records together; records count as far as their loss is not above
+    `ROOF` times the height of the start. The surface has the buffers (running means and the
+    like) of that end.
 
     Raises:
-        InputError: if the paths were not kept, or the parameters are more than two numbers.
+        InputError: if the paths were not kept, or the problem is not known.
     """
     if runs.path is None:
         raise InputError(
@@ -63,75 +84,100 @@ def paths(runs: Runs) -> Paths:
         )
     if runs.plan is None:
         raise InputError(no_problem("paths over the loss"))
-    names = [
-        name if tensor[0, 0].numel() == 1 else f"{name}[{place}]"
-        for name, tensor in runs.path.items()
-        for place in range(tensor[0, 0].numel())
-    ]
-    if len(names) > 2:
-        raise InputError(
-            f"a path can be drawn over one or two numbers, but the parameters "
-            f"{listed(runs.path)} hold {len(names):,}"
-        )
     problem = runs.plan.problem
-    places = np.unique(np.linspace(0, len(runs) - 1, MOST_PANELS).round().astype(int))
-    label = {int(row): s.label for s in settings_of(runs) for row in s.rows}
-    several = any(len(s.rows) > 1 for s in settings_of(runs))
-    drawn = []
-    for place in places:
-        run = runs[int(place)]
-        flat = [t.double().cpu().reshape(len(t), -1).numpy() for t in (run.path or {}).values()]
-        there = run.steps >= 0
-        points = np.concatenate(flat, axis=1)[there]
-        losses = run.loss[there].astype(np.float64)
-        if not np.isfinite(losses).all():
-            losses = loss_at(problem, points)
-        seed = f", seed {runs.settings['seed'][int(place)]}" if several else ""
-        drawn.append(Path(label[int(place)] + seed, points, losses, run.status == "diverged"))
-    axes = _frame(drawn, problem)
+    numbers = number_names(runs.path)
+    places = spread(runs)
+    labels, signs = names_of(runs), signs_of(runs)[places]
+    ways = [way_of(runs, int(place), labels[place], problem) for place in places]
+    inside = followed(ways, signs)
+    chosen = best_of(runs, places)
+    home = int(places[0]) if chosen is None else chosen
+    state = others_of(runs, home, problem)
+    names, plane, notes = tuple(numbers), None, list[str]()
+    if len(numbers) > 2:
+        plane = plane_of(runs, places, inside, home)
+        names = tuple(
+            f"Direction {place} ({share:.1%} of the ways)"
+            for place, share in enumerate(plane.shares, start=1)
+        )
+        notes.append(_told(plane, len(ways), labels[home], len(numbers), bool(state)))
+    ways = [
+        placed(runs, int(place), way, mask, plane)
+        for place, way, mask in zip(places, ways, inside, strict=True)
+    ]
+    cost = effort(problem)
+    axes = _frame(ways, inside, cost, plane is not None)
     mesh = np.meshgrid(*axes)
-    surface = loss_at(problem, np.stack([m.ravel() for m in mesh], axis=1))
+    flat = np.stack([m.ravel() for m in mesh], axis=1)
+
+    def losses(at: Floats) -> Floats:
+        return loss_at(problem, at if plane is None else plane.points(at), state, cost.rows)
+
+    ways = _missed(ways, inside, losses, cost)
+    if problem.train is not None and cost.rows < len(problem.train):
+        notes.append(f"The surface is that of {cost.rows:,} of {len(problem.train):,} rows.")
     symbol = f"f({names[0]})" if len(names) == 1 and problem.train is None else "Loss"
     return Paths(
-        tuple(names), axes, surface.reshape(mesh[0].shape), tuple(drawn), len(runs), symbol
+        names,
+        axes,
+        losses(flat).reshape(mesh[0].shape),
+        tuple(ways),
+        len(runs),
+        symbol,
+        upward=bool((signs < 0).all()),
+        plane=plane,
+        numbers=len(numbers),
+        notes=tuple(notes),
     )
 
 
-def loss_at(problem: Problem, points: Floats) -> Floats:
-    """The loss over all training rows at parameters (points, numbers), (points,)."""
-    objective = problem.fresh(0).eval()
-    values = [objective.get_parameter(MODEL_PREFIX + name) for name in problem.names]
-    rows = problem.train
-    blocks = [(slice(0, 0), 1.0)] if rows is None else row_blocks(problem, rows)
-    found = np.empty(len(points))
-    with torch.no_grad():
-        for number, point in enumerate(points):
-            flat = torch.from_numpy(point).split([v.numel() for v in values])
-            for value, given in zip(values, flat, strict=True):
-                value.copy_(given.reshape(value.shape))
-            if rows is None:
-                found[number] = float(objective())
-            else:
-                parts = [w * float(objective(rows[b].x, rows[b].y)) for b, w in blocks]
-                found[number] = sum(parts)
-    return found
+def _told(plane: Plane, ways: int, home: str, numbers: int, buffers: bool) -> str:
+    """What the plane is, in words."""
+    end = "its end" if ways == 1 else f"the end of the best ({home})"
+    whose = "its records" if ways == 1 else f"the records of all {ways} runs"
+    with_buffers = ", with the model's buffers as they are there" if buffers else ""
+    return (
+        f"A plane in the space of {numbers:,} numbers, through {end}{with_buffers}, along the two "
+        f"main directions of {whose}: it holds {plane.shares.sum():.1%} of their squared distances "
+        "from there."
+    )
 
 
-def _frame(drawn: list[Path], problem: Problem) -> tuple[Floats, ...]:
+def _missed(
+    ways: Sequence[Path],
+    inside: Sequence[Mask],
+    losses: Callable[[Floats], Floats],
+    cost: Effort,
+) -> list[Path]:
+    """The ways with how far the surface misses their losses, at some records of each."""
+    shown = np.concatenate([way.losses[mask] for way, mask in zip(ways, inside, strict=True)])
+    extent = float(np.ptp(shown))
+    most = int(np.clip(cost.side**2 // (10 * len(ways)), 5, 40))
+    made = []
+    for way, mask in zip(ways, inside, strict=True):
+        some = np.flatnonzero(mask)
+        some = some[evenly(len(some), most)]
+        away = np.abs(losses(way.points[some]) - way.losses[some])
+        size = np.abs(way.losses[some]).max()
+        # What is alike but for rounding is no miss, even where the way goes nowhere.
+        away = np.where(away <= _ROUNDING * size, 0.0, away)
+        worst = float(np.where(np.isfinite(away), away, np.inf).max())
+        miss = worst / extent if extent > 0 else np.inf
+        made.append(replace(way, miss=miss if worst > 0 else 0.0))
+    return made
+
+
+def _frame(
+    ways: Sequence[Path], inside: Sequence[Mask], cost: Effort, plane: bool
+) -> tuple[Floats, ...]:
     """Values of each number that hold every way as far as its loss is not blown up."""
-    finite = np.concatenate([p.losses[np.isfinite(p.losses)] for p in drawn])
-    first = max(p.losses[0] for p in drawn)
-    floor = finite.min(initial=first)
-    roof = floor + _ROOF * max(first - floor, 1e-12)
-    inside = [p.points[np.isfinite(p.losses) & (p.losses <= roof)] for p in drawn]
-    points = np.concatenate([*inside, *(p.points[:1] for p in drawn)])
+    points = np.concatenate([way.points[mask] for way, mask in zip(ways, inside, strict=True)])
     low, high = points.min(0), points.max(0)
-    room = np.where(high > low, 0.12 * (high - low), 0.5 * np.maximum(1.0, abs(high)))
-    if points.shape[1] == 1:
-        count = _CURVE_POINTS
-    else:
-        rows = 0 if problem.train is None else len(problem.train)
-        count = int(np.clip((_MOST_ROW_EVALUATIONS / max(rows, 1)) ** 0.5, 15, 61))
+    extent = high - low
+    alone = 0.25 * extent.max() if plane and extent.max() > 0 else 0.5 * np.maximum(1.0, abs(high))
+    flat = 1e-6 * extent.max() if plane else 0.0  # a way along a line, but for rounding
+    room = np.where(extent > flat, 0.12 * extent, alone)
+    count = _CURVE_POINTS if points.shape[1] == 1 else cost.side
     ends = zip(low - room, high + room, strict=True)
     return tuple(np.linspace(a, b, count) for a, b in ends)
 

@@ -1,51 +1,168 @@
-"""Fits to data: points and predictions, or counts of classes."""
+"""Fits to data: points and prediction, residuals, regions of classes, or counts of them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from downslope.views.data.fits import Fit
 from downslope.views.drawing.style import (
     BLACK,
     BLUE,
+    GREEN,
     ORANGE,
+    RED,
     SMALL,
+    WIDTH,
+    colours,
     families,
     legend,
+    legend_height,
+    own_style,
     picture,
     prepare,
     text,
 )
 
+_SHAPES = "os^DvPX"
+"""A shape a class, for those who cannot tell the colours apart."""
+_APART = (("s", GREEN), ("^", RED))
+"""Shape and colour of validation rows, and of test rows."""
+
 
 def draw_fit(data: Fit) -> Figure:
-    """Points and prediction, predicted against true values, or counts of classes."""
-    if data.kind == "classes":
-        return _classes(data)
-    figure = picture(5.6, 4.0)
-    axes = figure.subplots()
-    prepare(axes, *data.names)
-    size = 16 if len(data.x) <= 500 else 4
-    points = axes.scatter(data.x, data.y, s=size, color=BLUE, alpha=0.7, linewidths=0)
+    """Points and prediction, predicted against true values, regions, or counts of classes."""
+    with own_style():
+        if data.kind == "classes":
+            return _classes(data)
+        if data.kind == "regions":
+            return _regions(data)
+        if data.kind == "numbers":
+            return _numbers(data)
+        figure = picture(WIDTH, 4.0)
+        axes = figure.subplots()
+        prepare(axes, *data.names)
+        handles = _points(axes, data, [(data.x, data.y), *((p.x, p.y) for p in data.apart)])
+        if data.kind == "curve":
+            handles += axes.plot(
+                data.made_x, data.made_y, color=BLACK, linewidth=2, label="prediction"
+            )
+        else:
+            made = axes.scatter(
+                data.made_x, data.made_y, s=_size(data.x), color=ORANGE, linewidths=0
+            )
+            made.set_label("prediction of training rows")
+            handles.append(made)
+        legend(figure, handles)
+        return figure
+
+
+def _size(points: np.ndarray) -> float:
+    return 16 if len(points) <= 500 else 4
+
+
+def _points(axes: Axes, data: Fit, places: list[tuple[np.ndarray, np.ndarray]]) -> list[Artist]:
+    """Training rows as dots; validation and test rows hollow, each in a shape of their own."""
+    (x, y), *apart = places
+    points = axes.scatter(x, y, s=_size(x), color=BLUE, alpha=0.7, linewidths=0)
     points.set_label(data.label)
     handles: list[Artist] = [points]
-    if data.kind == "curve":
-        handles += axes.plot(
-            data.made_x, data.made_y, color="#E00000", linewidth=2, label="prediction"
-        )
-    elif data.kind == "feature":
-        made = axes.scatter(data.made_x, data.made_y, s=size, color=ORANGE, linewidths=0)
-        made.set_label("prediction")
-        handles.append(made)
-    else:
-        both = np.concatenate([data.x, data.y])
-        ends = np.array([both.min(), both.max()])
-        handles += axes.plot(ends, ends, color="#E00000", linewidth=1.2, label="predicted = true")
+    for (x, y), part, (shape, colour) in zip(apart, data.apart, _styles(data), strict=True):
+        points = axes.scatter(
+            x, y, s=1.5 * _size(x), marker=shape, facecolors="none", edgecolors=colour,
+            linewidths=1.0 if len(x) <= 500 else 0.6, label=part.label,
+        )  # fmt: skip
+        handles.append(points)
+    return handles
+
+
+def _styles(data: Fit) -> list[tuple[str, str]]:
+    return [_APART[1 if part.label.endswith("test rows") else 0] for part in data.apart]
+
+
+def _numbers(data: Fit) -> Figure:
+    """Predicted against true values, and residuals against predicted ones."""
+    figure = picture(8.4, 4.0)
+    left, right = figure.subplots(1, 2)
+    prepare(left, *data.names)
+    prepare(right, data.names[1], f"Residual: true − predicted {data.target}")
+    rows = [(data.x, data.y), *((part.x, part.y) for part in data.apart)]
+    handles = _points(left, data, rows)
+    _points(right, data, [(predicted, true - predicted) for true, predicted in rows])
+    both = np.concatenate([values for row in rows for values in row])
+    both = both[np.isfinite(both)]
+    ends = np.array([both.min(), both.max()]) if len(both) else np.array([0.0, 1.0])
+    handles += left.plot(ends, ends, color=BLACK, linewidth=1.2, label="predicted = true")
+    right.axhline(0.0, color=BLACK, linewidth=1.2)
     legend(figure, handles)
     return figure
+
+
+def _regions(data: Fit) -> Figure:
+    """The plane of two features: regions shaded by predicted class, rows by their own."""
+    assert data.regions is not None
+    shades = colours(len(data.classes))
+    named = [f"{data.target}: {name}" for name in data.classes]
+    figure = picture(WIDTH, 4.0 + legend_height([*named, data.label, "", "", ""]))
+    axes = figure.subplots()
+    prepare(axes, *data.names)
+    axes.grid(False)
+    x, y = data.regions.axes
+    axes.pcolormesh(
+        x, y, data.regions.predicted, cmap=ListedColormap(shades), vmin=-0.5,
+        vmax=len(shades) - 0.5, alpha=0.22, shading="nearest", linewidth=0, rasterized=True,
+    )  # fmt: skip
+    for number in np.unique(data.regions.predicted)[1:]:
+        inside = (data.regions.predicted >= number).astype(float)
+        axes.contour(x, y, inside, levels=[0.5], colors=BLACK, linewidths=0.8)
+    axes.set_xlim(x[0], x[-1])
+    axes.set_ylim(y[0], y[-1])
+    parts = [(data.label, data.x, data.y, data.of_class),
+             *((p.label, p.x, p.y, p.of_class) for p in data.apart)]  # fmt: skip
+    size = 22 if sum(len(part[1]) for part in parts) <= 500 else 7
+    handles: list[Artist] = []
+    for number, (shade, name) in enumerate(zip(shades, named, strict=True)):
+        shape = _SHAPES[number % len(_SHAPES)]
+        for label, across, up, of_class in parts:
+            mine = of_class == number
+            axes.scatter(
+                across[mine], up[mine], s=size, marker=shape, **_look(label, shade), zorder=3
+            )
+        handles.append(
+            Line2D([], [], linestyle="none", marker=shape, color=shade, markersize=6, label=name)
+        )
+    handles.append(Patch(facecolor="#808080", alpha=0.22, label="shaded: predicted"))
+    if len(parts) > 1:
+        handles += [_sample(label) for label, *_ in parts]
+    legend(figure, handles, "" if len(parts) > 1 else f"Points: {data.label}")
+    return figure
+
+
+def _look(label: str, shade: Any) -> dict[str, Any]:
+    """Training rows are filled, validation rows hollow, test rows filled with a dark edge."""
+    if label.endswith("validation rows"):
+        return {"facecolors": "white", "edgecolors": [shade], "linewidths": 1.3}
+    if label.endswith("test rows"):
+        return {"facecolors": [shade], "edgecolors": BLACK, "linewidths": 0.9}
+    return {"facecolors": [shade], "linewidths": 0}
+
+
+def _sample(label: str) -> Line2D:
+    """A mark for the legend, of no class."""
+    fill = "white" if label.endswith("validation rows") else "#808080"
+    edge = BLACK if label.endswith("test rows") else "#808080"
+    return Line2D(
+        [], [], linestyle="none", marker="o", markersize=6, markerfacecolor=fill,
+        markeredgecolor=edge, label=label,
+    )  # fmt: skip
 
 
 def _classes(data: Fit) -> Figure:

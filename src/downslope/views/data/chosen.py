@@ -1,0 +1,79 @@
+"""Which of many runs a picture shows one by one, what they are called, and their numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from downslope.errors import InputError
+from downslope.runs import Runs
+from downslope.views.data.settings import settings_of
+
+MOST_RUNS = 6
+"""Runs that are shown one by one."""
+
+
+def check_some(runs: Runs) -> None:
+    """Refuse no runs at all.
+
+    Raises:
+        InputError: where there is none.
+    """
+    if not len(runs):
+        raise InputError("there are no runs to draw: none was chosen, or none was carried out")
+
+
+def spread(runs: Runs, most: int = MOST_RUNS) -> NDArray[np.int64]:
+    """Places of up to `most` runs, spread evenly over them, the best one among them.
+
+    Raises:
+        InputError: if there are no runs.
+    """
+    check_some(runs)
+    chosen = np.unique(np.linspace(0, len(runs) - 1, most).round().astype(np.int64))
+    best = best_of(runs, np.arange(len(runs)))
+    if best is not None and best not in chosen:
+        chosen[np.abs(chosen - best).argmin()] = best
+    return chosen
+
+
+def best_of(runs: Runs, places: NDArray[np.int64]) -> int | None:
+    """The place of the best of some runs; None where none has a finite score."""
+    score = runs.score[places]
+    finite = np.isfinite(score)
+    if not finite.any():
+        return None
+    return int(places[np.argmin(np.where(finite, score, np.inf))])
+
+
+def names_of(runs: Runs) -> list[str]:
+    """A name for each run: its setting's, with the seed where a setting has several."""
+    settings = settings_of(runs)
+    several = any(len(setting.rows) > 1 for setting in settings)
+    label = {int(row): setting.label for setting in settings for row in setting.rows}
+    seeds = runs.settings["seed"].to_list()
+    return [
+        label[place] + (f", seed {seeds[place]}" if several else "") for place in range(len(runs))
+    ]
+
+
+def signs_of(runs: Runs) -> NDArray[np.float64]:
+    """-1 for each run that maximises its loss, else 1, (runs,)."""
+    if "maximize" not in runs.settings.columns:
+        return np.ones(len(runs))
+    return np.where(runs.settings["maximize"].fill_null(False).to_numpy(), -1.0, 1.0)
+
+
+def number_names(path: Mapping[str, Tensor]) -> list[str]:
+    """A name for every number of parameters (runs, records, *shape): ``bias``, ``weight[0, 2]``."""
+    names = []
+    for name, values in path.items():
+        shape = values.shape[2:]
+        if shape.numel() == 1:
+            names.append(name)
+        else:
+            names += [f"{name}[{', '.join(map(str, at))}]" for at in np.ndindex(*shape)]
+    return names
