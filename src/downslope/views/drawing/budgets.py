@@ -22,8 +22,10 @@ from downslope.views.drawing.panels import (
     panels_for,
     say_how_many,
     style_of,
+    ticks,
 )
 from downslope.views.drawing.style import (
+    NORMAL,
     SMALL,
     WIDTH,
     legend_height,
@@ -79,7 +81,8 @@ def draw_times(data: Panels[Times]) -> Figure:
         for row, panel in enumerate(data.panels):
             low = "Share of the baseline's way" if row == count - 1 else ""
             for column, (axes, label) in enumerate(zip(grid[row], labels, strict=True)):
-                prepare(axes, low, label)
+                prepare(axes, low, "")
+                axes.set_ylabel(label, fontsize=NORMAL)
                 axes.tick_params(labelbottom=bool(low))
                 _times(axes, panel.lines, shades, in_steps=column == 0)
             n = max(one.n for one in panel.lines)
@@ -106,10 +109,17 @@ def _times(
         return
     lost = in_steps and any(np.isnan(one.steps).any() for one in lines)
     top = max(float(known.max(initial=1.0)), 10.0)
-    axes.set_yscale("symlog", linthresh=1.0, linscale=0.3)
-    axes.set_ylim(-0.3, top * 10 ** ((0.12 + 0.08 * len(lines) * lost) * (0.5 + np.log10(top))))
-    powers = 10.0 ** np.arange(0, np.floor(np.log10(top)) + 1)
-    axes.set_yticks([0.0, *powers[:: -(-len(powers) // 4)]])
+    room = 0.12 + 0.08 * len(lines) * lost
+    if known.min(initial=np.inf) >= 1:
+        low = float(known.min(initial=top)) / 1.6
+        axes.set_yscale("log")
+        axes.set_ylim(low, top * (top / low) ** room)
+        ticks(axes.yaxis, *axes.get_ylim(), log=True)
+    else:  # some started at the target
+        axes.set_yscale("symlog", linthresh=1.0, linscale=0.3)
+        axes.set_ylim(-0.3, top * 10 ** (room * (0.5 + np.log10(top))))
+        powers = 10.0 ** np.arange(0, np.floor(np.log10(top)) + 1)
+        axes.set_yticks([0.0, *powers[:: -(-len(powers) // 4)]])
     axes.yaxis.set_minor_formatter(NullFormatter())
     for place, (one, values) in enumerate(zip(lines, every, strict=True)):
         colour, mark = shades[one.optimizer]

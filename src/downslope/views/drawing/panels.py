@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from downslope.views.data.comparisons import Panel, Panels
 from downslope.views.drawing.style import (
@@ -116,12 +116,12 @@ def loss_axis(axes: Axes, panel: Panel[Any], vertical: bool, room: float = 0.0) 
 
 def ticks(axis: Any, low: float, high: float, log: bool) -> None:
     """Few ticks, for a small panel: powers of ten, or plain numbers."""
-    if log and high / low > 30:
+    if log and high / low > 60:
         axis.set_major_locator(LogLocator(numticks=5))
         axis.set_minor_formatter(NullFormatter())
     elif log:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=6))
-        axis.set_major_formatter(ScalarFormatter(useOffset=False))
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
     else:
         axis.set_major_locator(MaxNLocator(nbins=4))
