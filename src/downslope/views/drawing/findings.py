@@ -13,7 +13,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from rich.cells import cell_len, chop_cells
 
-from downslope.views.data.findings import FindingData, RateMark, Ruler
+from downslope.views.data.findings import FindingData
+from downslope.views.data.rulers import RateMark, Ruler
 from downslope.views.drawing.panels import ticks
 from downslope.views.drawing.style import (
     BLACK,
