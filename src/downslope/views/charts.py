@@ -85,7 +85,7 @@ def chart(
     plain: bool = False,
     pointer: float | None = None,
 ) -> list[Text]:
-    """A chart as lines of text, each at most `width` cells wide.
+    r"""A chart as lines of text, each at most `width` cells wide.
 
     Args:
         lines: `MOST_LINES` at most are drawn, the first ones.
@@ -96,13 +96,13 @@ def chart(
     >>> line = Line("loss", np.arange(5.0), np.array([16.0, 8.0, 4.0, 2.0, 1.0]))
     >>> drawn = chart([line], Axis(0, 4, False, "step"), Axis(1, 16, True, "Loss"),
     ...               width=30, height=3, plain=True)
-    >>> print("\\n".join(row.plain for row in drawn))
+    >>> print("\n".join(row.plain for row in drawn))
     Loss
-          16 |o  o
-             |   o  o  o
-           1 |         o  o  o
-             +-----------------
-              0      step     4
+          16 |o o o
+           4 |      o o o o o
+           1 |                o oo
+             +--------------------
+              0       step       4
     """
     shown = lines[:MOST_LINES]
     columns = width - _GUTTER - 2
@@ -120,7 +120,8 @@ def chart(
     else:
         grid = [[(" ", 0)] * columns for _ in range(height)]
         for place, line in reversed([*enumerate(shown)]):  # the first line lies on top
-            for column, row_of in _cells(line, x, y, columns, height):
+            turn = (place, max(len(shown), 2))
+            for column, row_of in _cells(line, x, y, columns, height, turn):
                 grid[row_of][column] = (MARKS[place], place)
     for place, line in enumerate(shown):
         for (column,), (row_of,) in zip(
@@ -193,17 +194,16 @@ def _heights(line: Line, x: Axis, y: Axis, columns: int) -> Floats:
     return np.where(made > 1.001, np.nan, made)  # above the picture
 
 
-def _cells(line: Line, x: Axis, y: Axis, columns: int, height: int) -> list[tuple[int, int]]:
-    """Columns and rows of a line's marks: in every third column, or at its points if fewer."""
+def _cells(
+    line: Line, x: Axis, y: Axis, columns: int, height: int, turn: tuple[int, int]
+) -> list[tuple[int, int]]:
+    """Columns and rows of a line's marks: each line has its own columns (the first of `turn`
+    modulo the second), so that lines on top of each other can both be seen."""
     up = _heights(line, x, y, columns)
-    own = np.unique(_columns(x, line.x[np.isfinite(line.y)], columns))
-    step = 3
-    wanted = own if len(own) <= columns // step else np.arange(0, columns, step)
-    if len(own) <= columns // step:
-        wanted = np.union1d(own, np.arange(own[0], own[-1] + 1, step)) if len(own) else own
-    there = wanted[np.isfinite(up[wanted])]
-    rows = np.clip(np.round((1 - up[there]) * (height - 1)), 0, height - 1).astype(int)
-    return list(zip(there.tolist(), rows.tolist(), strict=True))
+    there = np.flatnonzero(np.isfinite(up))
+    mine = there[(there % turn[1] == turn[0]) | np.isin(there, there[[0, -1]] if len(there) else 0)]
+    rows = np.clip(np.round((1 - up[mine]) * (height - 1)), 0, height - 1).astype(int)
+    return list(zip(mine.tolist(), rows.tolist(), strict=True))
 
 
 def _braille(
