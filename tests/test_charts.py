@@ -98,7 +98,7 @@ diverged |             x     x
          |  o o
        1 |      o
          +--------------------
-          0.001    rate      1"""
+          0.001   rate       1"""
     )
     level = Line("Adam", np.array([1e-3, 1.0]), np.array([16.0, 16.0]))
     both = drawn(level, line, x=rates, plain=True).splitlines()
