@@ -194,6 +194,8 @@ DOWNWARD = {
     ("descent", "searching.auto"): "lr='auto', imported when it is asked for",
     ("searching.words", "tuning"): "for annotations alone",
     ("runs", "views"): "runs.plot, imported when it is asked for",
+    ("views", "comparison"): "for annotations alone",
+    ("explain.findings", "views"): "finding.plot, imported when it is asked for",
     ("runs", "study"): "runs.save, imported when it is asked for",
     ("runs", "explain.along"): "runs.curvature, imported when it is asked for",
     ("runs", "explain.explaining"): "runs.explain, imported when it is asked for",

@@ -162,13 +162,14 @@ def predict(
 def show(
     study: Annotated[str, typer.Argument(help="A study's folder.")],
     top: Annotated[int, typer.Option(min=1, help="How many settings to show.")] = 10,
+    chart: Annotated[bool, typer.Option(help="Draw losses and rate curves in text.")] = True,
     as_json: options.Json = False,
 ) -> None:
     """Show the ranked runs of a study."""
     from downslope import ranking
     from downslope.fit_report import plain
     from downslope.study import load
-    from downslope.views import terminal
+    from downslope.views import run_charts, terminal
 
     runs = load(study)
     if as_json:
@@ -186,6 +187,11 @@ def show(
         units=lambda value: value,
     )
     terminal.print_lines(terminal.diverged_lines(ranking.divergence(runs)), out, indent="")
+    if chart:
+        out.print()
+        run_charts.print_losses(runs, out)
+        out.print()
+        run_charts.print_rates(runs, out)
 
 
 @app.command(epilog="Example: downslope gallery line --out pictures")

@@ -129,7 +129,7 @@ def print_tuning(found: Tuning) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from downslope.views import terminal
+    from downslope.views import run_charts, terminal
 
     out = terminal.console()
     lines = found.summary.splitlines()
@@ -154,6 +154,8 @@ def print_tuning(found: Tuning) -> None:
         out.print()
         out.print(Text("Rates and where runs ended (a selection)", style="bold"))
         out.print(rows)
+        out.print()
+        run_charts.print_curve(found.curve, found.runs, found.lr, out)
     for note in found.notes:
         out.print(Text(f"note: {note}"))
 

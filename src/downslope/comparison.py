@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from torch import optim
@@ -32,6 +32,9 @@ from downslope.plan import ENGINES
 from downslope.schedules import Schedule
 from downslope.search_spaces import Space, spaces_of
 from downslope.views import comparison_tables
+
+if TYPE_CHECKING:
+    from downslope.views.comparison_figures import ComparisonPlots
 
 SHARES = (0.5, 0.9, 0.99, 0.999)
 """Targets as shares of the baseline's way, besides the main one: how much depends on the choice."""
@@ -67,6 +70,7 @@ class Comparison:
             seeds, as median and quartiles, and how many had diverged by then.
         conditions: sentences on what was declared beforehand.
         notes: sentences that a reader must know before believing the table.
+        target: the share of the baseline's way that ``table`` and ``results`` count steps to.
     """
 
     spaces: tuple[Space, ...]
@@ -82,6 +86,15 @@ class Comparison:
     conditions: tuple[str, ...] = field(repr=False)
     notes: tuple[str, ...]
     sentences: tuple[str, ...] = field(repr=False)
+    target: float = field(repr=False)
+
+    @property
+    def plot(self) -> ComparisonPlots:
+        """Pictures: ``.plot.profiles()``, ``.results()``, ``.wins()``, ``.expected_best()``,
+        ``.sensitivity()`` and ``.targets()``."""
+        from downslope.views.comparison_figures import ComparisonPlots
+
+        return ComparisonPlots(self)
 
     def summary(self) -> str:
         """What the intervals allow to say, a sentence a line; the notes after it."""
@@ -239,4 +252,5 @@ def _comparison(outcomes: Sequence[Outcome], asked: Asked, baseline: str) -> Com
         conditions=tuple(notes_on.conditions(outcomes, asked, baseline)),
         notes=tuple(notes_on.notes(outcomes, asked, baseline)),
         sentences=tuple(sentences),
+        target=outcomes[0].main,
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from downslope.engines.work import Options
 from downslope.execution import carry_out
 from downslope.plan import FUSED, Chunk, Plan, make_plan
-from downslope.runs import Runs
+from downslope.runs import Run, Runs
 
 RECORDS = 240
 """Records of the loss and parameters along a run, about."""
@@ -85,3 +85,29 @@ def at_length(plan: Plan, updates: int, every: int, *keep: str) -> Options:
 def asked_engine(chunk: Chunk) -> str:
     """The engine of a chunk as a caller names it."""
     return "fused" if chunk.engine in FUSED else chunk.engine
+
+
+def closer(run: Run) -> Run:
+    """The same run with its loss at some `RECORDS` places and every batch's, for its picture.
+
+    It is carried out once more; where its problem is not known, or that would take longer than
+    `LONGEST`, it is given back as it was recorded.
+    """
+    plan, numbers = run.runs.plan, np.array([run.number])
+    if plan is None or plan.unknown or seconds(plan, numbers) > LONGEST:
+        return run
+    own = run.runs[[run.place]]
+    seen = seen_again(plan, numbers)
+    done, bad = int(own.steps_done[0]), int(own.first_bad_step[0])
+    assert seen.batch_loss is not None
+    beyond = (seen.steps < 0) | (seen.steps > done)
+    updates = np.arange(seen.batch_loss.shape[1]) >= (done if bad < 0 else bad)
+    return replace(
+        own,
+        steps=np.where(beyond, -1, seen.steps),
+        loss=np.where(beyond, np.nan, seen.loss),
+        batch_loss=np.where(updates, np.nan, seen.batch_loss),
+        validation_loss=None,
+        gradient_norm=None,
+        path=None,
+    )[0]

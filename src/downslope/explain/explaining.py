@@ -149,4 +149,5 @@ def _finding(run: Run, judged: Judgement, known: Known | None = None) -> Finding
         confidence=judged.confidence,
         advice=advice,
         tried=tried,
+        of=run,
     )

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Verdict = Literal[
     "converged",
@@ -106,6 +109,8 @@ class Finding:
     advice: Advice | None = None
     tried: Callable[[], Trial] | None = field(default=None, repr=False, compare=False)
     """Follows the advice; None where only the user can."""
+    of: Any = field(default=None, repr=False, compare=False)
+    """The `downslope.Run` it is about, for its picture; None in a loop of the user's own."""
 
     def try_it(self) -> Trial:
         """Carry out the run with the advised change, and say whether that did what it should.
@@ -122,6 +127,24 @@ class Finding:
                 f"run {self.run}: only you can follow this advice: {self.advice.sentence}"
             )
         return self.tried()
+
+    def plot(self, runs: Any = None) -> Figure:
+        """A picture of what it says: the run's loss, and its rate among the rates that matter.
+
+        The run is carried out once more, if it can be, to see its losses closely. Its first bad
+        step, the places where the evidence was measured and the levels it speaks of are marked.
+        Below stands a ruler of learning rates: the run's own, each threshold, the advised one.
+
+        Args:
+            runs: the `Runs` or the `Run` it is about, where the finding does not know: that of a
+                watched loop, ``finding.plot(watch.runs)``.
+
+        Raises:
+            InputError: if the run is not known, or not among those given.
+        """
+        from downslope.views.finding_figures import figure_of
+
+        return figure_of(self, runs)
 
     def __str__(self) -> str:
         return self.sentence
