@@ -193,6 +193,7 @@ DOWNWARD = {
     ("problem_checks", "problem"): "for annotations alone",
     ("descent", "searching.auto"): "lr='auto', imported when it is asked for",
     ("searching.words", "tuning"): "for annotations alone",
+    ("tuning", "views"): "tuning.plot, imported when it is asked for",
     ("runs", "views"): "runs.plot, imported when it is asked for",
     ("runs", "study"): "runs.save, imported when it is asked for",
     ("runs", "explain.along"): "runs.curvature, imported when it is asked for",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
@@ -10,7 +11,8 @@ from downslope.runs import Runs
 from downslope.views.data.fits import fit
 from downslope.views.data.losses import Axis, Which, loss_curves
 from downslope.views.data.paths import paths
-from downslope.views.data.rates import sensitivity
+from downslope.views.data.rates import Sensitivity, sensitivity
+from downslope.views.data.tunings import tuning_curve
 from downslope.views.drawing.fits import draw_fit
 from downslope.views.drawing.losses import draw_losses
 from downslope.views.drawing.paths import draw_paths
@@ -18,8 +20,12 @@ from downslope.views.drawing.rates import draw_sensitivity
 from downslope.views.drawing.style import (
     WIDTH,
     legend_height,
+    own_style,
     picture,
 )
+
+if TYPE_CHECKING:
+    from downslope.tuning import Tuning
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,23 +51,23 @@ class Plots:
         """
         data = loss_curves(self.runs, axis, log, which)
         names = [curve.setting.counted_label for curve in data.curves]
-        figure = picture(WIDTH, 3.6 + legend_height([*names, "", ""]))
-        draw_losses(figure, data)
+        with own_style():
+            figure = picture(WIDTH, 3.6 + legend_height([*names, "", ""]))
+            draw_losses(figure, data)
         return figure
 
     def sensitivity(self) -> Figure:
         """The final loss (of the validation rows, if there are any) against the learning rate.
 
-        Rates at which runs diverged are marked at the top and never stretch the loss axis.
+        Rates at which runs diverged are marked at the top and never stretch the loss axis. The
+        rate above which theory says that full batches of SGD leave an optimum is a dashed line:
+        "threshold" where the loss is quadratic, else "threshold at the start", from the curvature
+        there. Small batches have one where the loss is a quadratic of few parameters.
 
         Raises:
             InputError: if no run has a learning rate.
         """
-        data = sensitivity(self.runs)
-        names = [line.counted_label for line in data.lines]
-        figure = picture(WIDTH, 3.6 + legend_height([*names, "", ""]))
-        draw_sensitivity(figure, data)
-        return figure
+        return _rates_figure(sensitivity(self.runs))
 
     def path(self) -> Figure:
         """The way of up to six runs over the loss of one number, or of two (as contours).
@@ -85,6 +91,24 @@ class Plots:
         return draw_fit(fit(self.runs, feature))
 
 
+def tuning_figure(tuning: Tuning) -> Figure:
+    """What `Tuning.plot` returns."""
+    return _rates_figure(tuning_curve(tuning))
+
+
+def _rates_figure(data: Sensitivity) -> Figure:
+    names = [
+        *(line.counted_label for line in data.lines),
+        *(one.label for one in data.theory.found),
+        *([] if data.tuned is None else ["first rate at which a run diverged: 0.1234"] * 3),
+        *["rates where every run diverged"] * 2,
+    ]
+    with own_style():
+        figure = picture(WIDTH, 3.6 + legend_height(names))
+        draw_sensitivity(figure, data)
+    return figure
+
+
 def fit_figure(runs: Runs) -> Figure:
     """Loss curves and sensitivity to the learning rate side by side."""
     left_data, right_data = loss_curves(runs), sensitivity(runs)
@@ -92,9 +116,10 @@ def fit_figure(runs: Runs) -> Figure:
         legend_height([*(c.setting.counted_label for c in left_data.curves), "", ""]),
         legend_height([*(line.counted_label for line in right_data.lines), "", ""]),
     )
-    figure = picture(12.0, 4.3 + most)
-    grid = figure.add_gridspec(1, 2, wspace=0.04)
-    left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
-    draw_losses(left, left_data)
-    draw_sensitivity(right, right_data)
+    with own_style():
+        figure = picture(12.0, 4.3 + most)
+        grid = figure.add_gridspec(1, 2, wspace=0.04)
+        left, right = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
+        draw_losses(left, left_data)
+        draw_sensitivity(right, right_data)
     return figure
