@@ -9,11 +9,13 @@ from matplotlib.figure import Figure
 
 from downslope.runs import Runs
 from downslope.views.data.fits import fit
+from downslope.views.data.grids import outcome_map
 from downslope.views.data.losses import Axis, Which, loss_curves
 from downslope.views.data.paths import paths
 from downslope.views.data.rates import Sensitivity, sensitivity
 from downslope.views.data.tunings import tuning_curve
 from downslope.views.drawing.fits import draw_fit
+from downslope.views.drawing.grids import draw_map
 from downslope.views.drawing.losses import draw_losses
 from downslope.views.drawing.paths import draw_paths
 from downslope.views.drawing.rates import draw_sensitivity
@@ -68,6 +70,39 @@ class Plots:
             InputError: if no run has a learning rate.
         """
         return _rates_figure(sensitivity(self.runs))
+
+    def map(
+        self,
+        x: str = "lr",
+        y: str | None = None,
+        of: str | None = None,
+        verdicts: bool = False,
+    ) -> Figure:
+        """An outcome over any two settings, as colour.
+
+        A cell shows the median over the runs that share both settings; those that diverged count
+        as the worst, so that a cell of which half the runs diverged is hatched. The best cell is
+        ringed; maps of 12 × 12 cells or fewer have the numbers in them. Where settings were drawn
+        at random, numbers are put together in bins.
+
+        Args:
+            x, y: settings that differ between the runs, by their columns of the table: "lr",
+                "momentum", "batch_size", "optimizer", "seed", "lr[0.*]" of rates by parameter
+                name. Without y the other one that differs, besides the seed.
+            of: "final_loss", "final_validation_loss" (by default, if there is one), "best_loss",
+                or "sum": of runs that went down the sum of their losses, of those that blew up
+                the sum of the inverses, each as a share of the start and in colours of its own
+                (the boundary of trainability, Sohl-Dickstein 2024). Colours of sums are spread so
+                that each stands for as many cells.
+            verdicts: write the most frequent verdict of `Runs.explain` into each cell.
+
+        Raises:
+            InputError: for a setting that does not differ, an unknown outcome, or verdicts of
+                more than 400 cells.
+        """
+        data = outcome_map(self.runs, x, y, of, verdicts)
+        with own_style():
+            return draw_map(data)
 
     def path(self) -> Figure:
         """The way of up to six runs over the loss of one number, or of two (as contours).
