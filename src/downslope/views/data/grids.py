@@ -102,7 +102,7 @@ def outcome_map(
     if verdicts and shape[0] * shape[1] > MOST_VERDICTS:
         raise InputError(
             f"verdicts are written into {MOST_VERDICTS} cells at most, and this map has "
-            f"{shape[0] * shape[1]:,}: choose some of the runs first, as runs[::10]"
+            f"{shape[0] * shape[1]:,}: choose some of the runs, as runs.where(lr=[0.01, 0.1])"
         )
     cells = rows * shape[1] + columns
     chosen = np.flatnonzero(there)

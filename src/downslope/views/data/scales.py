@@ -141,8 +141,8 @@ def _categories(column: pl.Series) -> tuple[Scale, NDArray[np.int64]]:
 
 
 def _side_by_side(name: str, words: tuple[str, ...]) -> Scale:
-    edges: Floats = np.arange(len(words) + 1) - 0.5
-    centres: Floats = edges[1:] - 0.5
+    centres: Floats = np.arange(len(words), dtype=np.float64)
+    edges: Floats = np.append(centres, len(words)) - 0.5
     return Scale(name, _label(name), "categories", edges, centres, words)
 
 

@@ -258,7 +258,7 @@ def _is_dark(row: int, column: int, colours: list[_Side]) -> bool:
 def _short(value: float, letters: int) -> str:
     """A number in so many letters at most, if that can be.
 
-    >>> _short(0.012345, 6), _short(1.5e-7, 4)
+    >>> _short(0.012345, 6), _short(1.6e-7, 4)
     ('0.0123', '2e-7')
     """
     made = ""
