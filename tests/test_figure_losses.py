@@ -159,3 +159,9 @@ def test_less_than_three_decades_are_written_as_numbers():
     png(figure)
     ticks = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert ticks and all(tick == f"{float(tick):g}" for tick in ticks)
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_differences_of_rounding_do_not_fill_a_picture(log):
+    low, high = limits(np.array([0.3, 0.1 + 0.2]), log)
+    assert low < 0.298 and high > 0.302

@@ -17,6 +17,9 @@ MOST_LINES = 12
 _FEW_LOST = 4
 """Settings of which every run diverged that still get a name each."""
 
+_LONGEST = 24
+"""Letters of an optimizer's name in a label."""
+
 _NO_SETTING = ("run", "seed", "engine")
 _OF_RUNS = ("clip_norm", "start", "batch_size", "order")
 
@@ -111,7 +114,10 @@ def _label(setting: dict[str, Any], varying: set[str]) -> str:
         for name, value in setting.items()
         if name != "optimizer" and value is not None and (name in varying or name == "lr")
     ]
-    return ", ".join([setting["optimizer"], *named])
+    optimizer = setting["optimizer"]
+    if len(optimizer) > _LONGEST:  # else pictures would cut off what sets it apart
+        optimizer = f"{optimizer[: _LONGEST - 1]}…"
+    return ", ".join([optimizer, *named])
 
 
 def said(value: Any) -> str:

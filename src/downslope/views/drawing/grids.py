@@ -59,6 +59,9 @@ _SHADES = 64
 _HEADING = 66
 """Letters of a line above the legend."""
 
+_LONGEST = 18
+"""Letters of a word at a cell."""
+
 _LETTER = 0.6
 """Width of a letter as a share of its height."""
 
@@ -68,7 +71,7 @@ def draw_map(data: OutcomeMap) -> Figure:
     few = len(data.x) <= FEW and len(data.y) <= FEW
     handles, heading = _handles(data, few), _heading(data)
     names = [str(handle.get_label()) for handle in handles]
-    height = float(np.clip(1.2 + 0.36 * len(data.y), 2.6, 4.4))
+    height = float(np.clip(1.4 + 0.36 * len(data.y), 3.2, 4.4))
     figure = picture(WIDTH, height + legend_height(names) + 0.17 * len(heading))
     axes = figure.subplots()
     prepare(axes, data.x.label, data.y.label)
@@ -140,7 +143,7 @@ def _frame(axes: Axes, data: OutcomeMap) -> None:
 def _words_at_cells(axis: Any, scale: Scale, turned: bool) -> None:
     """Each cell's own words, or every so many of them where there are too many."""
     every = -(-len(scale) // (24 if turned else 16))
-    words = [text(word, 18) for word in scale.words[::every]]
+    words = [text(word, _LONGEST) for word in scale.words[::every]]
     axis.set_major_locator(FixedLocator(scale.centres[::every].tolist()))
     axis.set_major_formatter(FixedFormatter(words))
     axis.set_minor_locator(NullLocator())
@@ -169,7 +172,8 @@ def _bars(figure: Figure, axes: Axes, data: OutcomeMap, colours: list[_Side]) ->
             ScalarMappable(norm, shades), ax=axes, extend=extend, pad=0.02, aspect=25,
             spacing="uniform",
         )  # fmt: skip
-        bar.set_label(text(words, 60), fontsize=SMALL, fontfamily=families())
+        lines = wrap(text(words, 80), 26 if len(data.y) < 5 else 40)
+        bar.set_label("\n".join(lines), fontsize=SMALL, fontfamily=families())
         bar.ax.tick_params(labelsize=SMALL - 1)
         if isinstance(norm, BoundaryNorm):
             ticks = norm.boundaries[:: max(1, len(norm.boundaries) // 4)]
@@ -218,8 +222,11 @@ def _some(data: OutcomeMap) -> np.ndarray:
 
 def _write(axes: Axes, data: OutcomeMap, colours: list[_Side]) -> None:
     """The number in each cell, how many of its runs diverged, and its verdict."""
-    width = (WIDTH - 1.9) / len(data.x)
-    size = SMALL - 1 if len(data.x) <= 8 else SMALL - 2
+    beside = 1.7 + 0.07 * min(
+        _LONGEST, max(map(len, data.y.words))
+    )  # inches of words and colours, about
+    width = (WIDTH - beside) / len(data.x)
+    size = SMALL - 1 if width > 0.45 else SMALL - 2
     letters = max(3, int(72 * width / (_LETTER * size)))
     for (row, column), value in np.ndenumerate(data.values):
         lines = [_short(float(value), letters)] if np.isfinite(value) else []

@@ -60,7 +60,7 @@ def plain_ticks(axis: Axis, limits: tuple[float, float]) -> None:
     """
     low, high = limits
     decades = np.log10(high / low)
-    if not (decades < 3 and low > 1e-5 and high < 1e6):
+    if decades > 3 or (decades > 1 and not (low > 1e-5 and high < 1e6)):
         return
     if decades < 0.5:
         axis.set_major_locator(MaxNLocator(5))
