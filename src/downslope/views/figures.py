@@ -132,16 +132,20 @@ def tuning_figure(tuning: Tuning) -> Figure:
 
 
 def _rates_figure(data: Sensitivity) -> Figure:
-    names = [
-        *(line.counted_label for line in data.lines),
-        *(one.label for one in data.theory.found),
-        *([] if data.tuned is None else ["first rate at which a run diverged: 0.1234"] * 3),
-        *["rates where every run diverged"] * 2,
-    ]
     with own_style():
-        figure = picture(WIDTH, 3.6 + legend_height(names))
+        figure = picture(WIDTH, 3.6 + legend_height(_rates_words(data)))
         draw_sensitivity(figure, data)
     return figure
+
+
+def _rates_words(data: Sensitivity) -> list[str]:
+    """Names as long and as many as those of the legend."""
+    return [
+        *(line.counted_label for line in data.lines),
+        *(one.label for one in data.theory.found),
+        *["first rate at which a run diverged: 0.1234"] * (0 if data.tuned is None else 3),
+        *["rates where every run diverged"] * 2,
+    ]
 
 
 def fit_figure(runs: Runs) -> Figure:
@@ -149,7 +153,7 @@ def fit_figure(runs: Runs) -> Figure:
     left_data, right_data = loss_curves(runs), sensitivity(runs)
     most = max(
         legend_height([*(c.setting.counted_label for c in left_data.curves), "", ""]),
-        legend_height([*(line.counted_label for line in right_data.lines), "", ""]),
+        legend_height(_rates_words(right_data)),
     )
     with own_style():
         figure = picture(12.0, 4.3 + most)
