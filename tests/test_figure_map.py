@@ -145,6 +145,14 @@ class TestCells:
         by_name = outcome_map(runs, y="optimizer")
         assert by_name.y.words == ("SGD", "Adam") and by_name.runs.tolist() == [[2, 2], [1, 1]]
 
+    def test_what_differs_between_optimizers_alone_goes_with_them(self):
+        three = [optim.SGD, optim.AdamW, optim.Adagrad]  # eps and weight_decay differ by default
+        runs = descend(lines(), three, lr=[0.01, 0.1], seed=range(2), epochs=1)
+        data = outcome_map(runs)
+        assert data.y.words == ("SGD", "AdamW", "Adagrad")
+        assert data.title == "median of 2 runs a cell (over seed)"
+        assert outcome_map(runs, y="seed").title == "median of 3 runs a cell (over optimizer)"
+
     def test_rates_by_parameter_name(self):
         rates = [0.01, 0.1, 1.0]
         runs = descend(lines(), lr={"weight": rates, "bias": rates[:2]}, steps=2)

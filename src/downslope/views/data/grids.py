@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from downslope.errors import InputError, listed, nearest
 from downslope.explain.findings import VERDICTS
+from downslope.ranking import varying as differing
 from downslope.runs import Runs
 from downslope.views.data.losses import BLOWN_UP, Floats, loss_words
 from downslope.views.data.scales import FEW, Scale, binned, scale_of
@@ -86,6 +87,12 @@ def outcome_map(
     Raises:
         InputError: for a setting that does not vary, an unknown outcome, verdicts of too many
             cells.
+
+    >>> import downslope as ds
+    >>> problem = ds.Problem.from_function(lambda x: x**2, start=1.0)
+    >>> runs = ds.descend(problem, lr=[0.1, 0.5], momentum=[0, 0.5], steps=9, progress=False)
+    >>> outcome_map(runs).best_label
+    'best: 0 at lr 0.5, momentum 0'
     """
     x, y = _names(runs, x, y)
     of = _outcome(runs, of)
@@ -128,7 +135,7 @@ def outcome_map(
         log=log,
         capped=capped,
         label=_label(runs, of),
-        title=_title(runs[chosen], counts, (x, y), len(runs) - len(chosen)),
+        title=_title(runs, chosen, counts, (x, y)),
         verdicts=_verdicts(runs, chosen, cells, shape) if verdicts else None,
     )
 
@@ -186,7 +193,8 @@ def _names(runs: Runs, x: str, y: str | None) -> tuple[str, str]:
         x = patterned[0]
     _check(runs, "x", x, varying)
     if y is None:
-        others = [name for name in varying if name not in (x, "seed", "start")]
+        within = set(differing(runs))  # what differs between optimizers alone goes with them
+        others = [name for name in varying if name in within and name != x]
         if len(others) != 1:
             rest = [name for name in varying if name != x]
             told = f"choose y among {listed(rest)}" if rest else "nothing else varies"
@@ -274,20 +282,23 @@ def _label(runs: Runs, of: str) -> str:
     return named[of]
 
 
-def _title(runs: Runs, counts: NDArray[np.int64], axes: tuple[str, str], left_out: int) -> str:
-    """What a cell stands for, and what is left out."""
+def _title(
+    runs: Runs, chosen: NDArray[np.int64], counts: NDArray[np.int64], axes: tuple[str, str]
+) -> str:
+    """What a cell stands for, and how many runs are left out."""
     some = counts[counts > 0]
     least, most = int(some.min()), int(some.max())
-    said_ = []
+    told = []
     if most > 1:
-        frame = runs.settings
-        over = [n for n in frame.columns if n not in (*_NOT_AXES, *axes) and _varies(frame[n])]
+        frame = runs.settings[chosen]
+        may = {"seed", "start", *differing(runs)} - {*axes}
+        over = [n.replace("_", " ") for n in frame.columns if n in may and _varies(frame[n])]
         count = f"{most:,}" if least == most else f"{least:,} to {most:,}"
-        names = [name.replace("_", " ") for name in over]
-        said_.append(f"median of {count} runs a cell{f' (over {listed(names)})' if names else ''}")
+        told.append(f"median of {count} runs a cell{f' (over {listed(over)})' if over else ''}")
+    left_out = len(runs) - len(chosen)
     if left_out:
-        said_.append(f"{left_out:,} runs without both settings left out")
-    return "; ".join(said_)
+        told.append(f"{left_out:,} runs without both settings left out")
+    return "; ".join(told)
 
 
 def _verdicts(

@@ -81,6 +81,13 @@ def thresholds(runs: Runs, settings: Sequence[Setting]) -> Thresholds:
     Plain descent 2 / λ, momentum 2 (1 + μ) / ((1 − τ) λ), Nesterov's (2 + 2μ) / ((1 + 2μ) λ), see
     `stability.threshold`; for small batches without momentum the mean-square threshold of
     `minibatches`, of quadratic losses with few parameters. Nothing is carried out again.
+
+    >>> import downslope as ds
+    >>> from downslope.views.data.settings import settings_of
+    >>> problem = ds.Problem.from_function(lambda x: x**2 - 4 * x + 5, start=7.0)
+    >>> runs = ds.descend(problem, lr=[0.1, 0.7], steps=9, progress=False)
+    >>> print(thresholds(runs, settings_of(runs, ["lr"])).found[0].label)
+    threshold 2/λ = 1
     """
     plan = runs.plan
     if plan is None:
