@@ -17,7 +17,9 @@ from downslope.errors import InputError
 from downslope.views.data.grids import medians, outcome_map
 from downslope.views.data.scales import scale_of
 from downslope.views.data.trainability import CUT, summed
-from downslope.views.drawing.grids import SYMBOLS, draw_map
+from downslope.views.drawing.grid_words import SYMBOLS
+from downslope.views.drawing.grids import draw_map
+from downslope.views.drawing.style import text
 
 RATES, MOMENTA = (0.001, 0.01, 0.1, 1.0), (0.0, 0.5, 0.9)
 
@@ -268,6 +270,7 @@ class TestVerdicts:
     def test_every_verdict_has_a_symbol_of_its_own(self):
         assert set(SYMBOLS) == set(ds.explain.findings.VERDICTS)
         assert len(set(SYMBOLS.values())) == len(SYMBOLS)
+        assert [text(symbol) for symbol in SYMBOLS.values()] == list(SYMBOLS.values())
 
     def test_too_many_cells_are_told(self):
         many = np.linspace(0, 0.9, 21)

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from downslope.errors import InputError, listed, nearest
+from downslope.errors import InputError, listed
 from downslope.explain.findings import VERDICTS
 from downslope.ranking import varying as differing
 from downslope.runs import Runs
+from downslope.views.data.asked import outcome_of, pair_of, varies
 from downslope.views.data.losses import BLOWN_UP, Floats, loss_words
 from downslope.views.data.scales import FEW, Scale, binned, scale_of
-from downslope.views.data.settings import said
 from downslope.views.data.trainability import summed
 
 MOST_VERDICTS = 400
 """Cells into which verdicts are written."""
 
-OUTCOMES = ("final_loss", "final_validation_loss", "best_loss", "sum")
-
-_NOT_AXES = ("run", "engine")
 _SPARSE = 0.25
 """Share of cells with runs below which numbers are put together in bins."""
 
@@ -94,8 +90,8 @@ def outcome_map(
     >>> outcome_map(runs).best_label
     'best: 0 at lr 0.5, momentum 0'
     """
-    x, y = _names(runs, x, y)
-    of = _outcome(runs, of)
+    x, y = pair_of(runs, x, y)
+    of = outcome_of(runs, of)
     (across, columns), (up, rows) = (scale_of(runs.settings[name]) for name in (x, y))
     there = (columns >= 0) & (rows >= 0)
     if not there.any():
@@ -184,63 +180,6 @@ def _best(scores: Floats, grown: NDArray[np.bool_] | None) -> tuple[int, int] | 
     return int(row), int(column)
 
 
-def _names(runs: Runs, x: str, y: str | None) -> tuple[str, str]:
-    """The columns of both axes."""
-    frame = runs.settings
-    varying = [n for n in frame.columns if n not in _NOT_AXES and _varies(frame[n])]
-    patterned = [name for name in varying if name.startswith("lr[")]
-    if x == "lr" and "lr" not in varying and patterned:
-        x = patterned[0]
-    _check(runs, "x", x, varying)
-    if y is None:
-        within = set(differing(runs))  # what differs between optimizers alone goes with them
-        others = [name for name in varying if name in within and name != x]
-        if len(others) != 1:
-            rest = [name for name in varying if name != x]
-            told = f"choose y among {listed(rest)}" if rest else "nothing else varies"
-            raise InputError(
-                f"a map over {x} needs a second setting: {told}; runs.plot.sensitivity() draws "
-                "the final loss against the rate alone"
-            )
-        y = others[0]
-    _check(runs, "y", y, varying)
-    if x == y:
-        raise InputError(f"the axes of a map must be two settings, got {x!r} for both")
-    return x, y
-
-
-def _varies(column: pl.Series) -> bool:
-    known = column.drop_nulls()
-    if len(known) < 2:
-        return False
-    return bool(known.n_unique() > 1)
-
-
-def _check(runs: Runs, which: str, name: str, varying: Sequence[str]) -> None:
-    if name in varying:
-        return
-    differ = f"those that do are {listed(varying)}" if varying else "none does"
-    if name in runs.settings.columns and name not in _NOT_AXES:
-        value = runs.settings[name].drop_nulls()
-        same = f" ({said(value[0])})" if len(value) else ""
-        raise InputError(f"{which}={name!r} does not differ between these runs{same}; {differ}")
-    raise InputError(
-        f"{which} must be a setting that differs between these runs, got {name!r}"
-        f"{nearest(str(name), varying)}; {differ}"
-    )
-
-
-def _outcome(runs: Runs, of: str | None) -> str:
-    if of is None:
-        return "final_loss" if runs.validation_loss is None else "final_validation_loss"
-    if of not in OUTCOMES:
-        hint = nearest(str(of), OUTCOMES)
-        raise InputError(f"of must be one of {listed(OUTCOMES)}, got {of!r}{hint}")
-    if of == "final_validation_loss" and runs.validation_loss is None:
-        raise InputError("these runs have no validation loss: descend with validation=0.2")
-    return of
-
-
 def _in_bins(
     column: pl.Series, scale: Scale, cells: NDArray[np.int64], count: int
 ) -> tuple[Scale, NDArray[np.int64]]:
@@ -292,7 +231,7 @@ def _title(
     if most > 1:
         frame = runs.settings[chosen]
         may = {"seed", "start", *differing(runs)} - {*axes}
-        over = [n.replace("_", " ") for n in frame.columns if n in may and _varies(frame[n])]
+        over = [n.replace("_", " ") for n in frame.columns if n in may and varies(frame[n])]
         count = f"{most:,}" if least == most else f"{least:,} to {most:,}"
         told.append(f"median of {count} runs a cell{f' (over {listed(over)})' if over else ''}")
     left_out = len(runs) - len(chosen)

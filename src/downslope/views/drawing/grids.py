@@ -13,11 +13,18 @@ from matplotlib.colors import BoundaryNorm, Colormap, ListedColormap, LogNorm, N
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from downslope.views.data.grids import OutcomeMap
 from downslope.views.data.scales import FEW, Scale
+from downslope.views.drawing.grid_words import (
+    LONGEST,
+    SYMBOLS,
+    Side,
+    some_diverged,
+    write_numbers,
+    write_verdicts,
+)
 from downslope.views.drawing.marks import plain_ticks
 from downslope.views.drawing.style import (
     BLACK,
@@ -32,22 +39,6 @@ from downslope.views.drawing.style import (
     text,
 )
 
-SYMBOLS = {
-    "converged": "✓",
-    "converging": "↓",
-    "creeping": "›",
-    "ringing": "~",
-    "cycling": "○",
-    "noise-floor": "≈",
-    "edge-of-stability": "∧",
-    "catapult": "⤴",
-    "plateau": "–",
-    "stuck": "■",
-    "diverged": "×",
-    "unknown": "?",
-}
-"""What stands for a verdict in a cell."""
-
 _LOST = "#D8D8D8"
 _HATCH = "////"
 _RASTER = 2_500
@@ -58,12 +49,6 @@ _SHADES = 64
 
 _HEADING = 66
 """Letters of a line above the legend."""
-
-_LONGEST = 18
-"""Letters of a word at a cell."""
-
-_LETTER = 0.6
-"""Width of a letter as a share of its height."""
 
 
 def draw_map(data: OutcomeMap) -> Figure:
@@ -87,30 +72,26 @@ def draw_map(data: OutcomeMap) -> Figure:
     _cells(axes, data, np.where(data.runs > 0, np.nan, 0.0), mpl.colormaps["gray_r"], None)
     _bars(figure, axes, data, colours)
     if few:
-        _write(axes, data, colours)
+        write_numbers(axes, data, colours)
     elif data.verdicts is not None:
-        _write_verdicts(axes, data)
+        write_verdicts(axes, data)
     if data.best is not None:
         _ring(axes, data, few)
     legend(figure, handles, "\n".join(heading))
     return figure
 
 
-_Side = tuple[np.ndarray, Colormap, Normalize, str]
-"""Values (NaN elsewhere), their colours, and what they are."""
-
-
-def _falling(data: OutcomeMap) -> _Side:
+def _falling(data: OutcomeMap) -> Side:
     norm = LogNorm(*data.limits) if data.log else Normalize(*data.limits)
     values = np.maximum(data.values, data.limits[0]) if data.log else data.values
     return values, mpl.colormaps["viridis"], norm, data.label
 
 
-def _sides(data: OutcomeMap) -> list[_Side]:
+def _sides(data: OutcomeMap) -> list[Side]:
     """Runs that went down in blue, those that blew up in orange, both darkest where sums are
     greatest: at the boundary between them."""
     assert data.grown is not None
-    made: list[_Side] = []
+    made: list[Side] = []
     for grown, shades, words in (
         (False, "Blues", "Went down: sum of losses / start"),
         (True, "Oranges", "Blew up: sum of start / losses"),
@@ -143,7 +124,7 @@ def _frame(axes: Axes, data: OutcomeMap) -> None:
 def _words_at_cells(axis: Any, scale: Scale, turned: bool) -> None:
     """Each cell's own words, or every so many of them where there are too many."""
     every = -(-len(scale) // (24 if turned else 16))
-    words = [text(word, _LONGEST) for word in scale.words[::every]]
+    words = [text(word, LONGEST) for word in scale.words[::every]]
     axis.set_major_locator(FixedLocator(scale.centres[::every].tolist()))
     axis.set_major_formatter(FixedFormatter(words))
     axis.set_minor_locator(NullLocator())
@@ -165,7 +146,7 @@ def _cells(
         mesh.set_rasterized(values.size > _RASTER)
 
 
-def _bars(figure: Figure, axes: Axes, data: OutcomeMap, colours: list[_Side]) -> None:
+def _bars(figure: Figure, axes: Axes, data: OutcomeMap, colours: list[Side]) -> None:
     for _, shades, norm, words in colours:
         extend = "max" if data.capped and data.grown is None else "neither"
         bar = figure.colorbar(
@@ -198,7 +179,7 @@ def _handles(data: OutcomeMap, few: bool) -> list[Any]:
         handles.append(Patch(facecolor=_LOST, edgecolor="#FFFFFF", hatch=_HATCH, label=label))
     if (data.runs == 0).any():
         handles.append(Patch(facecolor="#FFFFFF", edgecolor="#B0B0B0", label="no run"))
-    if few and _some(data).any():
+    if few and some_diverged(data).any():
         label = "n×: so many of a cell's runs diverged"
         handles.append(Line2D([], [], linestyle="none", label=label))
     return handles
@@ -213,67 +194,6 @@ def _heading(data: OutcomeMap) -> list[str]:
         words = [f"{s} {v}".replace(" ", no_break) for v, s in SYMBOLS.items() if v in found]
         lines += wrap("   ".join(words), _HEADING, break_on_hyphens=False)
     return lines
-
-
-def _some(data: OutcomeMap) -> np.ndarray:
-    """Cells of which some runs diverged, but so few that the median did not."""
-    return np.asarray((data.diverged > 0) & np.isfinite(data.values) & (data.runs > 1))
-
-
-def _write(axes: Axes, data: OutcomeMap, colours: list[_Side]) -> None:
-    """The number in each cell, how many of its runs diverged, and its verdict."""
-    beside = 1.7 + 0.07 * min(
-        _LONGEST, max(map(len, data.y.words))
-    )  # inches of words and colours, about
-    width = (WIDTH - beside) / len(data.x)
-    size = SMALL - 1 if width > 0.45 else SMALL - 2
-    letters = max(3, int(72 * width / (_LETTER * size)))
-    for (row, column), value in np.ndenumerate(data.values):
-        lines = [_short(float(value), letters)] if np.isfinite(value) else []
-        if _some(data)[row, column]:
-            lines.append(f"{data.diverged[row, column]}×")
-        if data.verdicts is not None and data.runs[row, column]:
-            lines.append(SYMBOLS[data.verdicts[row][column]])
-        dark = np.isfinite(value) and _is_dark(row, column, colours)
-        axes.text(
-            float(data.x.centres[column]), float(data.y.centres[row]), "\n".join(lines),
-            ha="center", va="center", fontsize=size, color="#FFFFFF" if dark else BLACK, zorder=3,
-        )  # fmt: skip
-
-
-def _write_verdicts(axes: Axes, data: OutcomeMap) -> None:
-    assert data.verdicts is not None
-    size = SMALL if len(data.x) <= 24 else SMALL - 2
-    for row, words in enumerate(data.verdicts):
-        for column, verdict in enumerate(words):
-            if verdict:
-                axes.text(
-                    float(data.x.centres[column]), float(data.y.centres[row]), SYMBOLS[verdict],
-                    ha="center", va="center", fontsize=size, color=BLACK, zorder=3,
-                    path_effects=[withStroke(linewidth=1.5, foreground="#FFFFFF")],
-                )  # fmt: skip
-
-
-def _is_dark(row: int, column: int, colours: list[_Side]) -> bool:
-    for values, shades, norm, _ in colours:
-        if np.isfinite(values[row, column]):
-            red, green, blue, _ = shades(norm(values[row, column]))
-            return bool(0.299 * red + 0.587 * green + 0.114 * blue < 0.5)
-    return False
-
-
-def _short(value: float, letters: int) -> str:
-    """A number in so many letters at most, if that can be.
-
-    >>> _short(0.012345, 6), _short(1.6e-7, 4)
-    ('0.0123', '2e-7')
-    """
-    made = ""
-    for digits in (3, 2, 1):
-        made = f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-        if len(made) <= letters:
-            break
-    return made
 
 
 def _ring(axes: Axes, data: OutcomeMap, few: bool) -> None:
