@@ -193,6 +193,7 @@ DOWNWARD = {
     ("problem_checks", "problem"): "for annotations alone",
     ("descent", "searching.auto"): "lr='auto', imported when it is asked for",
     ("searching.words", "tuning"): "for annotations alone",
+    ("tuning", "views"): "tuning.plot, imported when it is asked for",
     ("runs", "views"): "runs.plot, imported when it is asked for",
     ("views", "comparison"): "for annotations alone",
     ("explain.findings", "views"): "finding.plot, imported when it is asked for",

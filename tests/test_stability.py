@@ -88,7 +88,6 @@ FEW = settings(max_examples=12, deadline=None)
 @FEW
 @given(SPECTRA, SEEDS, st.sampled_from([0.0, 0.3, 0.8]), st.sampled_from([0.0, 0.2, 0.5]))
 def test_threshold_of_heavy_ball(spectrum, seed, momentum, dampening):
-    dampening = dampening if momentum else 0.0
     measured = edge(shrinks(matrix(spectrum, seed), lambda p, lr: optim.SGD(
         p, lr=lr, momentum=momentum, dampening=dampening)))  # fmt: skip
     theory = threshold(max(spectrum), momentum=momentum, dampening=dampening)

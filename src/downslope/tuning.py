@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,9 @@ from downslope.searching.request import asked_of
 from downslope.searching.search import Search, merged
 from downslope.searching.steps import search
 from downslope.searching.words import Found, default_rate, notes_of, rate_matters, short, summary_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -84,6 +87,20 @@ class Tuning:
     def summary(self) -> str:
         """The result in words, a line each."""
         return summary_of(self)
+
+    def plot(self) -> Figure:
+        """The final loss against the rates that were tried, with the chosen other settings.
+
+        The range over the seeds as a band, the chosen rate ringed; at the foot the rates between
+        which no run diverged, those that are about as good, and the first at which one diverged;
+        the rate that full batches can bear where theory knows it.
+
+        Raises:
+            InputError: if the optimizer has no learning rate.
+        """
+        from downslope.views.figures import tuning_figure
+
+        return tuning_figure(self)
 
     def __repr__(self) -> str:
         words = [self.optimizer.__name__]

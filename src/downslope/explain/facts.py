@@ -101,7 +101,7 @@ def settings_of(group: Group, run: int, full: bool, scheduled: bool) -> Settings
         kind=kind,
         lr=float(given["lr"]) if plain else None,
         momentum=number("momentum"),
-        dampening=number("dampening"),
+        dampening=number("dampening") if number("momentum") else 0.0,  # as torch has it
         nesterov=bool(given.get("nesterov", False)),
         weight_decay=number("weight_decay") if cls is not optim.AdamW else 0.0,
         beta1=float(betas[0]) if kind == "adaptive" and cls is not optim.RMSprop else 0.0,

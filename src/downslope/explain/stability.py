@@ -44,6 +44,11 @@ class Momentum(TypedDict, total=False):
     nesterov: bool
 
 
+def _dampening(settings: Momentum) -> float:
+    """Torch looks at it only where there is momentum."""
+    return settings.get("dampening", 0.0) if settings.get("momentum", 0.0) else 0.0
+
+
 def update_matrix(rate: ArrayLike, curvature: ArrayLike, **settings: Unpack[Momentum]) -> Array:
     """What an update of ``torch.optim.SGD`` does to (distance from the optimum, velocity).
 
@@ -56,7 +61,7 @@ def update_matrix(rate: ArrayLike, curvature: ArrayLike, **settings: Unpack[Mome
         (..., 2, 2).
     """
     rate, curvature = np.broadcast_arrays(np.asarray(rate, float), np.asarray(curvature, float))
-    momentum, dampening = settings.get("momentum", 0.0), settings.get("dampening", 0.0)
+    momentum, dampening = settings.get("momentum", 0.0), _dampening(settings)
     # v' = (1 − τ) λ θ + μ v, and θ' = θ − η v'; Nesterov: θ' = θ − η (λ θ + μ v')
     velocity = np.stack([(1 - dampening) * curvature, np.full_like(curvature, momentum)], -1)
     step = velocity
@@ -96,7 +101,7 @@ def threshold(curvature: ArrayLike, **settings: Unpack[Momentum]) -> Array:
     curvature = np.asarray(curvature, np.float64)
     momentum = settings.get("momentum", 0.0)
     ahead = settings.get("nesterov", False)
-    over = 1 + 2 * momentum if ahead else 1 - settings.get("dampening", 0.0)
+    over = 1 + 2 * momentum if ahead else 1 - _dampening(settings)
     with np.errstate(divide="ignore", invalid="ignore"):
         made = 2 * (1 + momentum) / (over * curvature)
     return np.where(curvature * over > 0, made, inf)

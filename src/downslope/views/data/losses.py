@@ -23,6 +23,9 @@ BLOWN_UP = 10.0
 """Times the initial loss: what lies above is left outside where only wild runs would show it."""
 
 _DECADES = 32.0
+_LEAST_ROOM = 0.01
+"""Decades, or a share of the value: differences of rounding are not blown up to fill a picture."""
+
 _LOSS_WORDS: dict[Any, str] = {
     nn.MSELoss: "mean squared error",
     nn.L1Loss: "mean absolute error",
@@ -106,6 +109,7 @@ def limits(values: Floats, log: bool) -> tuple[float, float]:
     low, high = float(scaled.min()), float(scaled.max())
     low = max(low, high - _DECADES) if log else low
     room = 0.05 * (high - low) or (0.5 if log else 0.05 * abs(high) or 1.0)
+    room = max(room, _LEAST_ROOM if log else _LEAST_ROOM * abs(high))
     low, high = low - room, high + room
     return (float(10**low), float(10 ** min(high, 307.0))) if log else (low, high)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from downslope.errors import InputError
+from downslope.records import Numbers
 from downslope.runs import Runs
 from downslope.views.data.losses import (
     BLOWN_UP,
@@ -17,6 +19,10 @@ from downslope.views.data.losses import (
     over_seeds,
 )
 from downslope.views.data.settings import Setting, said, settings_of, thinned
+from downslope.views.data.thresholds import Thresholds, thresholds
+
+_REACH = 10.0
+"""How far beyond the rates that were tried a threshold may lie and widen the axis."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +53,33 @@ class RateLine:
         return f"{self.setting.label} ({least if least == most else f'{least} to {most}'} seeds)"
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """What a search found, see `Tuning`: spans of rates from the lowest to the highest."""
+
+    stable: tuple[float, float] | None
+    flat: tuple[float, float] | None
+    first_unstable: float | None
+
+
 @dataclass(frozen=True, eq=False)
 class Sensitivity:
     """Final loss against rate, with limits that no diverged run stretches.
 
     Attributes:
-        best: rate and loss of the best run, and what it is; None if all runs diverged.
+        best: rate and loss of the best run or the chosen rate, and what it is; None if all runs
+            diverged.
         hopeless: spans of rates at which every run diverged, (spans, 2).
+        theory: the rates that full batches can bear, of `lines`, where that is known.
+        tuned: what a search found; None where there was none.
     """
 
     lines: tuple[RateLine, ...]
     others: tuple[RateLine, ...]
     best: tuple[float, float, str] | None
     hopeless: Floats
+    theory: Thresholds
+    tuned: Tuned | None
     x_label: str
     y_label: str
     x_limits: tuple[float, float]
@@ -85,29 +105,50 @@ def sensitivity(runs: Runs) -> Sensitivity:
     if np.isfinite(runs.score[has_rate]).any():
         place = int(np.nanargmin(np.where(has_rate, runs.score, np.nan)))
         best = (float(rates[place]), float(final[place]), f"best run: loss {final[place]:.4g}")
-    log_x = bool((rates[has_rate] > 0).all())
-    values = final[has_rate & np.isfinite(final)]
-    start = np.abs(runs.loss[:, 0].astype(np.float64))
-    start = start[np.isfinite(start)]
+    words = loss_words(runs)
+    over = "" if runs.validation_loss is None else "validation "
+    return framed(
+        lines=shown,
+        others=others,
+        best=best,
+        hopeless=hopeless(rates[has_rate], runs.diverged[has_rate]),
+        theory=thresholds(runs, [line.setting for line in shown]),
+        tuned=None,
+        x_label="Learning rate" if column == "lr" else f"Learning rate of {column[3:-1]}",
+        y_label=f"Final {over}{words}",
+        rates=rates[has_rate],
+        finals=final[has_rate],
+        starts=runs.loss[:, 0],
+    )
+
+
+def framed(*, rates: Floats, finals: Floats, starts: Numbers, **parts: Any) -> Sensitivity:
+    """The picture's `parts` with its axes: `rates`, and the losses that are not blown up.
+
+    Args:
+        rates, finals: of all runs that are to be seen, in any order.
+        starts: losses at the start.
+    """
+    log_x = bool((rates > 0).all())
+    values = finals[np.isfinite(finals)]
+    start = np.abs(starts[np.isfinite(starts)].astype(np.float64))
     roof = BLOWN_UP * start.max(initial=0.0) if len(start) else np.inf
     seen = values[values <= roof]
     if not len(seen):
         seen = start
     log_y = bool((values >= 0).all() and (seen > 0).any())
-    words = loss_words(runs)
-    over = "" if runs.validation_loss is None else "validation "
+    held = [one.rate for one in parts["theory"].found if _near(one.rate, rates)]
     return Sensitivity(
-        lines=shown,
-        others=others,
-        best=best,
-        hopeless=_hopeless(rates[has_rate], runs.diverged[has_rate], log_x),
-        x_label="Learning rate" if column == "lr" else f"Learning rate of {column[3:-1]}",
-        y_label=f"Final {over}{words}",
-        x_limits=limits(rates[has_rate], log_x),
+        **parts,
+        x_limits=limits(np.concatenate([rates, held]), log_x),
         y_limits=limits(seen, log_y),
         log_x=log_x,
         log_y=log_y,
     )
+
+
+def _near(rate: float, rates: Floats) -> bool:
+    return bool(rates.min() / _REACH <= rate <= rates.max() * _REACH)
 
 
 def _rate_column(runs: Runs) -> str:
@@ -143,8 +184,9 @@ def _line(setting: Setting, rates: Floats, final: Floats, runs: Runs) -> RateLin
     )
 
 
-def _hopeless(rates: Floats, diverged: NDArray[np.bool_], log: bool) -> Floats:
+def hopeless(rates: Floats, diverged: NDArray[np.bool_]) -> Floats:
     """Spans of neighbouring rates at which every run diverged, out to half way to the next."""
+    log = bool((rates > 0).all())
     values = np.unique(rates)
     bad = np.array([diverged[rates == value].all() for value in values])
     scaled = np.log10(values) if log else values

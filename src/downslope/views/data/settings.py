@@ -14,6 +14,12 @@ from downslope.runs import Runs
 MOST_LINES = 12
 """Settings that get a line and a name of their own; the others are drawn thin and counted."""
 
+_FEW_LOST = 4
+"""Settings of which every run diverged that still get a name each."""
+
+_LONGEST = 24
+"""Letters of an optimizer's name in a label."""
+
 _NO_SETTING = ("run", "seed", "engine")
 _OF_RUNS = ("clip_norm", "start", "batch_size", "order")
 
@@ -85,9 +91,13 @@ def settings_of(runs: Runs, without: Sequence[str] = ()) -> list[Setting]:
 
 
 def thinned(lines: Sequence[_Line]) -> tuple[tuple[_Line, ...], tuple[_Line, ...]]:
-    """All lines if they are few; else each optimizer's best one, and the others."""
+    """All lines if they are few, but many that diverged throughout; else each optimizer's best
+    one, and the others."""
     if len(lines) <= MOST_LINES:
-        return tuple(lines), ()
+        lost = [line for line in lines if line.setting.diverged == len(line.setting.rows)]
+        if not _FEW_LOST < len(lost) < len(lines):
+            return tuple(lines), ()
+        return tuple(line for line in lines if line not in lost), tuple(lost)
     by_score = sorted(lines, key=lambda line: line.setting.score)
     best = {line.setting.optimizer: line for line in reversed(by_score)}
     chosen = sorted(best.values(), key=lambda line: line.setting.score)[:MOST_LINES]
@@ -104,7 +114,10 @@ def _label(setting: dict[str, Any], varying: set[str]) -> str:
         for name, value in setting.items()
         if name != "optimizer" and value is not None and (name in varying or name == "lr")
     ]
-    return ", ".join([setting["optimizer"], *named])
+    optimizer = setting["optimizer"]
+    if len(optimizer) > _LONGEST:  # else pictures would cut off what sets it apart
+        optimizer = f"{optimizer[: _LONGEST - 1]}…"
+    return ", ".join([optimizer, *named])
 
 
 def said(value: Any) -> str:

@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from downslope.views.data.losses import Curve, LossCurves
-from downslope.views.drawing.marks import cross, draw_others, mark_ends
+from downslope.views.drawing.marks import cross, draw_others, mark_ends, plain_ticks
 from downslope.views.drawing.style import (
     BLACK,
     GREY,
@@ -29,6 +29,8 @@ def draw_losses(figure: Figure | SubFigure, data: LossCurves) -> None:
     if data.log:
         axes.set_yscale("log")
     axes.set_ylim(data.limits)
+    if data.log:
+        plain_ticks(axes.yaxis, data.limits)
     curves = [*data.curves, *data.others]
     last = max((float(c.x[-1]) for c in curves if len(c.x)), default=1.0) or 1.0
     axes.set_xlim(-0.02 * last, 1.02 * last)
@@ -51,6 +53,8 @@ def draw_losses(figure: Figure | SubFigure, data: LossCurves) -> None:
         mark_ends(axes, curve.ends, GREY, data.limits, 4.0)
     if data.others:
         settings = f"{len(data.others):,} other settings"
+        if all(c.setting.diverged == len(c.setting.rows) for c in data.others):
+            settings = f"{len(data.others):,} settings that diverged"
         handles.append(Line2D([], [], color=GREY, linewidth=0.8, label=settings))
     if any(curve.validation is not None for curve in data.curves):
         handles.append(Line2D([], [], color=BLACK, linestyle="--", label="validation rows"))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from downslope.views.drawing.style import (
     BLACK,
@@ -40,9 +42,29 @@ def cross(label: str) -> Line2D:
     )
 
 
-def with_room(limits: tuple[float, float], log: bool, share: float) -> tuple[float, float]:
-    """Limits with a share more room at the top."""
+def with_room(
+    limits: tuple[float, float], log: bool, above: float, below: float = 0.0
+) -> tuple[float, float]:
+    """Limits with shares more room at the top and at the foot."""
     low, high = limits
     if log:
-        return low, float(min(high * (high / low) ** share, 1e307))
-    return low, high + share * (high - low)
+        ratio = high / low
+        return float(max(low / ratio**below, 1e-307)), float(min(high * ratio**above, 1e307))
+    return low - below * (high - low), high + above * (high - low)
+
+
+def plain_ticks(axis: Axis, limits: tuple[float, float]) -> None:
+    """Numbers as people write them on a logarithmic axis of less than three decades.
+
+    Matplotlib writes powers of ten, which within a decade take room and are hard to read.
+    """
+    low, high = limits
+    decades = np.log10(high / low)
+    if decades > 3 or (decades > 1 and not (low > 1e-5 and high < 1e6)):
+        return
+    if decades < 0.5:
+        axis.set_major_locator(MaxNLocator(5))
+    else:
+        axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2 else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:.6g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -8,15 +8,22 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from downslope.views.data.rates import RateLine, Sensitivity
-from downslope.views.drawing.marks import cross, draw_others, with_room
+from downslope.views.data.rates import RateLine, Sensitivity, Tuned
+from downslope.views.data.settings import said
+from downslope.views.drawing.marks import cross, draw_others, plain_ticks, with_room
 from downslope.views.drawing.style import (
     BLACK,
     GREY,
+    ORANGE,
+    RED,
+    SKY,
     colours,
     legend,
     prepare,
 )
+
+_NAMED_THRESHOLDS = 4
+"""Thresholds up to which each has a line of its own in the legend."""
 
 
 def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
@@ -30,7 +37,12 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
     axes.set_xlim(data.x_limits)
     wild = [line for line in data.lines if line.diverged.any()]
     row = min(0.05, 0.3 / max(len(wild), 1))  # of crosses, as a share of the height
-    axes.set_ylim(with_room(data.y_limits, data.log_y, 1.3 * row * len(wild)))
+    foot = 0.0 if data.tuned is None else 0.1  # for the bars
+    axes.set_ylim(with_room(data.y_limits, data.log_y, 1.3 * row * len(wild), foot))
+    if data.log_y:
+        plain_ticks(axes.yaxis, axes.get_ylim())
+    if data.log_x:
+        plain_ticks(axes.xaxis, data.x_limits)
     handles: list[Line2D | Patch] = []
     floor = data.y_limits[0] if data.log_y else -np.inf
     others = [(line.rates, np.maximum(line.middle, floor)) for line in data.others]
@@ -49,6 +61,9 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
             axes.fill_between(line.rates, low, high, color=colour, alpha=0.18, linewidth=0)
         if line.diverged.any():
             _mark_diverged(axes, line, colour, 1 - row * (wild.index(line) + 0.5))
+    handles += _theory(axes, data)
+    if data.tuned is not None:
+        handles += _tuned(axes, data.tuned, data.x_limits)
     if data.best is not None:
         rate, loss, label = data.best
         handles += axes.plot(
@@ -65,6 +80,49 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
         handles.append(Patch(color=BLACK, alpha=0.07, label="rates where every run diverged"))
     several = any(line.runs.max() > 1 for line in data.lines)
     legend(figure, handles, "Line: median of the seeds; band: their range" if several else "")
+
+
+def _theory(axes: Axes, data: Sensitivity) -> list[Line2D | Patch]:
+    """Dashed vertical lines at the thresholds, each in the colour of its line; black if shared."""
+    shades = colours(len(data.lines))
+    inside = [t for t in data.theory.found if data.x_limits[0] <= t.rate <= data.x_limits[1]]
+    handles: list[Line2D | Patch] = []
+    for one in inside:
+        alone = len(one.lines) == 1 and len(data.lines) > 1
+        colour = shades[one.lines[0]] if alone else BLACK
+        if one.high > one.low:
+            axes.axvspan(one.low, one.high, color=colour, alpha=0.15, linewidth=0, zorder=1)
+        handles.append(
+            axes.axvline(one.rate, color=colour, linewidth=1.2, linestyle="--", label=one.label)
+        )
+    if len(inside) > _NAMED_THRESHOLDS:
+        words = "thresholds, each in its line's colour"
+        return [Line2D([], [], color=BLACK, linewidth=1.2, linestyle="--", label=words)]
+    return handles
+
+
+def _tuned(axes: Axes, tuned: Tuned, limits: tuple[float, float]) -> list[Line2D | Patch]:
+    """Bars at the foot over the spans that a search found, and where stability ended."""
+    handles: list[Line2D | Patch] = []
+    foot = axes.get_xaxis_transform()
+    for span, height, colour, words in (
+        (tuned.stable, 0.015, SKY, "no run diverged"),
+        (tuned.flat, 0.05, ORANGE, "about as good (within 10 %)"),
+    ):
+        if span is not None:
+            ends = np.clip(span, *limits)
+            label = f"{words}: {said(span[0])} to {said(span[1])}"
+            handles += axes.plot(
+                ends, [height, height], color=colour, linewidth=5, solid_capstyle="butt",
+                transform=foot, label=label, zorder=4,
+            )  # fmt: skip
+    if tuned.first_unstable is not None:
+        handles += axes.plot(
+            [tuned.first_unstable], [0.015], linestyle="none", marker="|", markersize=11,
+            markeredgewidth=2, color=RED, transform=foot, zorder=6,
+            label=f"first rate at which a run diverged: {said(tuned.first_unstable)}",
+        )  # fmt: skip
+    return handles
 
 
 def _mark_diverged(axes: Axes, line: RateLine, colour: object, height: float) -> None:
