@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 from torch import optim
+from typer.testing import CliRunner
 
 import downslope as ds
+from downslope import cli
 from downslope.views.charts import MARKS, Axis, Line, chart, print_chart
 from downslope.views.run_charts import print_curve, print_losses, print_rates
 
@@ -200,3 +202,13 @@ def test_what_cannot_be_drawn():
 
 def test_nothing_is_printed_without_lines():
     assert printed(lambda out: print_chart(out, [], STEPS, LOSS)) == ""
+
+
+def test_show_draws_below_its_table(runs, tmp_path):
+    runs.save(tmp_path / "study")
+    command = ["show", str(tmp_path / "study")]
+    done = CliRunner().invoke(cli.app, command, env={"COLUMNS": "80"})
+    assert done.exit_code == 0 and "learning rate" in done.output and "div." in done.output
+    assert max(map(cell_len, done.output.splitlines())) <= 80 and "\x1b" not in done.output
+    without = CliRunner().invoke(cli.app, [*command, "--no-chart"], env={"COLUMNS": "80"})
+    assert done.output.startswith(without.output) and "learning rate" not in without.output

@@ -109,7 +109,7 @@ def finding_data(finding: Finding, run: Run) -> FindingData:
 
 def _title(finding: Finding, run: Run) -> str:
     said = f"Run {run.number} ({run.row['optimizer']}): {finding.verdict}"
-    if finding.cause != "unknown":
+    if finding.cause not in ("unknown", finding.verdict):
         said += f", {finding.cause.replace('-', ' ')}"
     return f"{said} ({finding.confidence})"
 

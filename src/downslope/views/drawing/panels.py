@@ -9,7 +9,14 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    ScalarFormatter,
+)
 
 from downslope.views.data.comparisons import Panel, Panels
 from downslope.views.drawing.style import (
@@ -111,6 +118,9 @@ def loss_axis(axes: Axes, panel: Panel[Any], vertical: bool, room: float = 0.0) 
         (axes.set_yscale if vertical else axes.set_xscale)("log")
     (axes.set_ylim if vertical else axes.set_xlim)(low, roof)
     ticks(axis, low, high, panel.log)
+    inside = [at for at in axis.get_majorticklocs() if low <= at <= high]
+    if room and len(inside) > 1:  # none beside the failures, which have no loss
+        axis.set_major_locator(FixedLocator(inside))
     return low if panel.log else -np.inf
 
 
