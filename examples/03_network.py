@@ -124,7 +124,7 @@ picture = sweep.plot.sensitivity()
 axes = picture.axes[0]
 axes.axvline(limit, color="black", linestyle=(0, (4, 3)), linewidth=1)
 axes.axhline(constant, color="black", linestyle=":", linewidth=1)
-axes.text(limit, 0.85, "2 / curvature  \nat rate 0.05  ", ha="right", va="top", fontsize=8,
+axes.text(0.95 * limit, 0.85, "2 / curvature\nat rate 0.05", ha="right", va="top", fontsize=8,
           transform=axes.get_xaxis_transform())  # fmt: skip
 axes.text(0.02, 1.05 * constant, "the best constant", va="bottom", fontsize=8,
           transform=axes.get_yaxis_transform())  # fmt: skip
