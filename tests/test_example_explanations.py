@@ -203,17 +203,19 @@ class TestOptimizers:
                 torch.tensor([-20.0], requires_grad=True),
             )
             made = optimizer([w, b], lr=rate)
-            for epoch in range(1, 21):
+            epochs = 0
+            while epochs < 20:
+                epochs += 1
                 for row in torch.randperm(100, generator=generator).tolist():
                     made.zero_grad()
                     (w * data.x[row] + b - data.y[row]).square().sum().backward()
                     made.step()
                 if float((w * data.x + b - data.y).detach().square().mean()) < names["TARGET"]:
                     break
-            found.append(epoch)
+            found.append(epochs)
         ours = next(
-            epochs
-            for (name, lr), epochs in names["medians"].items()
+            median
+            for (name, lr), median in names["medians"].items()
             if name == optimizer.__name__ and np.isclose(lr, rate)
         )
         assert abs(np.median(found) - ours) <= 1
@@ -295,7 +297,7 @@ class TestEdge:
 
 
 class TestBoundary:
-    @pytest.mark.parametrize(("first", "second"), [(4, 3), (8, 7), (10, 2), (3, 12)])
+    @pytest.mark.parametrize(("first", "second"), [(4, 3), (8, 7), (10, 2), (3, 8)])
     def test_a_pixel_is_a_plain_training(self, ran, first, second):
         _, names = ran("boundary")
         rates, model = names["rates"], names["runs"].plan.problem.fresh(0).model

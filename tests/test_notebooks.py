@@ -10,7 +10,7 @@ from downslope.gallery import EXAMPLES
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "examples" / "notebooks"
 QUICK = ("slope", "momentum")
-"""Carried out by default; the others, whose cells run as scripts by default, among the slow tests."""
+"""Carried out by default; the others, whose code runs as scripts then, are slow tests."""
 
 
 @pytest.fixture
