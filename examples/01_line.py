@@ -151,8 +151,8 @@ words = {"every order": safe, "on average": mean_square, "full batch": full}
 axes = picture.axes[0]
 for name, rate in words.items():
     axes.axvline(rate, color="black", linestyle=(0, (4, 3)), linewidth=1)
-    axes.text(rate, 0.93, f"{name}: {rate:.4f}", ha="right", va="top", fontsize=8, rotation=90,
-              transform=axes.get_xaxis_transform())  # fmt: skip
+    axes.text(0.97 * rate, 0.93, f"{name}: {rate:.4f}", rotation=90, ha="right", va="top",
+              fontsize=8, transform=axes.get_xaxis_transform())  # fmt: skip
 show(picture, "sensitivity")
 singles = sweep.where(batch_size="1")
 diverged = singles.settings["lr"].to_numpy()[singles.diverged]

@@ -39,7 +39,7 @@ def test_holds_the_example_s_code_and_no_outputs(name):
         assert "sys.argv" not in source and "OUT_DIR" not in source
     script = (ROOT / "examples" / EXAMPLES[name][0]).read_text(encoding="utf-8")
     missing = [
-        line for line in script.partition("# %%")[2].splitlines()
+        line for line in script[script.index("# %%") :].splitlines()
         if line and not line.startswith(("#", "import sys", "from pathlib"))
         and line not in "\n".join(code).splitlines()
         and "OUT_DIR" not in line and "argv" not in line
