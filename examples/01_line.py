@@ -140,8 +140,9 @@ print(f"safe with all samples at once  below {full:.6f}")
 
 # %% [markdown]
 # Try them all: 25 rates, one sample a step, shuffled anew in every epoch, five seeds. Where runs
-# fail is where theory puts it: all is well below the first line, and beyond the second one run
-# after another is lost. (A single run may hold out a little above it: few runs carry the mean.)
+# fail is where theory puts it: all is well below the first line; beyond the second the seeds part,
+# and a little further run after run is lost. (A typical run holds out somewhat above that line: it
+# is a limit on average, and few runs carry the mean.)
 
 # %%
 rates = np.linspace(0.01, 0.13, 25)

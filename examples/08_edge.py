@@ -12,7 +12,7 @@ Run: python examples/08_edge.py [OUT_DIR]
 # would expect an explosion. Instead the curvature stops rising and hovers at that value; the loss
 # no longer falls at every step, and yet it falls in the long run.
 #
-# A small tanh network shows all of it in two seconds.
+# A small tanh network shows all of it in a few seconds.
 
 # %%
 import sys

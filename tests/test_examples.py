@@ -14,8 +14,10 @@ import torch
 from example_runs import ran_example
 from torch import nn, optim
 from torch.utils.data import TensorDataset
+from typer.testing import CliRunner
 
 import downslope as ds
+from downslope.cli import app
 from downslope.errors import DownslopeError, InputError
 from downslope.gallery import EXAMPLES, example_path, list_examples, run_example
 
@@ -262,6 +264,12 @@ class TestGallery:
     @pytest.mark.parametrize("name", EXAMPLES)
     def test_finds_every_file(self, name):
         assert example_path(name).is_file()
+
+    def test_the_command_lists_them_all_with_room_between(self):
+        listed = CliRunner().invoke(app, ["gallery"])
+        assert listed.exit_code == 0
+        lines = [re.split(r" {2,}", line) for line in listed.output.splitlines()]
+        assert [tuple(line) for line in lines] == list_examples()
 
     def test_needs_no_torch_to_list(self):
         code = (
