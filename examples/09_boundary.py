@@ -142,9 +142,9 @@ print(f"{converged.mean():.1%} of all pairs of rates converge")
 # %% [markdown]
 # ## Closer
 #
-# Where the second rate is about 13 and the first below 1, the whole looks smooth. It is not. Drawn
-# 16 times as large, there are threads of divergence *inside* the region that converges, thinner
-# than a pixel above. They split again wherever one looks closer: try narrower ranges.
+# Where the second rate is about 13 and the first below 1, the boundary above looks smooth. It is
+# not. In the small frame, drawn large, there are threads of divergence *inside* the region that
+# converges, thinner than a pixel above. Are the threads smooth, then? Try narrower ranges.
 
 # %%
 first_rates = np.geomspace(0.08, 0.28, max(RESOLUTION // 2, 8))
