@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +11,14 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+from example_runs import ran_example
 from torch import nn, optim
 from torch.utils.data import TensorDataset
+from typer.testing import CliRunner
 
 import downslope as ds
-from downslope.errors import InputError
+from downslope.cli import app
+from downslope.errors import DownslopeError, InputError
 from downslope.gallery import EXAMPLES, example_path, list_examples, run_example
 
 EXAMPLES_FOLDER = Path(__file__).parents[1] / "examples"
@@ -50,20 +52,11 @@ PUBLISHED_STOCHASTIC = [
 
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory):
-    """Runs an example once, in a process of its own; gives what it printed and its folder."""
-    done = {}
+    """Runs an example once; gives what it printed and its folder."""
 
     def run(name):
-        if name not in done:
-            out = tmp_path_factory.mktemp(name) / "out"
-            made = subprocess.run(
-                [sys.executable, "-W", "error", str(EXAMPLES_FOLDER / EXAMPLES[name][0]), str(out)],
-                capture_output=True, text=True, timeout=LIMIT, cwd=out.parent,
-                env=ENVIRONMENT,
-            )  # fmt: skip
-            assert made.returncode == 0, made.stderr
-            done[name] = made.stdout, out
-        return done[name]
+        made = ran_example(name, tmp_path_factory)
+        return made.printed, made.out
 
     return run
 
@@ -86,19 +79,23 @@ def test_writes_the_pictures_it_names(printed, name):
         image = matplotlib.image.imread(file)
         assert min(image.shape[:2]) >= 300, file
         assert image[..., :3].std() > 0.03, file
-        assert len(np.unique(image.reshape(-1, image.shape[2]), axis=0)) > 20, file
+        eight_bits = np.ascontiguousarray(np.round(255 * image).astype(np.uint8))
+        assert len(np.unique(eight_bits.view(np.uint32))) > 20, file  # RGBA as one number
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_is_short_and_uses_public_names_only(name):
     source = (EXAMPLES_FOLDER / EXAMPLES[name][0]).read_text(encoding="utf-8")
-    assert len(source.splitlines()) < 60
+    assert len(source.splitlines()) < 210
     tree = ast.parse(source)
     words = ast.get_docstring(tree)
     assert words and 2 <= len(words.splitlines()) <= 5
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0 and not (node.module or "").startswith("downslope")
+            assert node.level == 0
+            if (node.module or "").startswith("downslope"):  # the theory, as pure functions
+                assert node.module == "downslope.explain"
+                assert {a.name for a in node.names} <= {"stability", "minibatches"}
         if isinstance(node, ast.Import):
             ours = [a for a in node.names if a.name.startswith("downslope")]
             assert all(a.name == "downslope" and a.asname == "ds" for a in ours)
@@ -106,6 +103,17 @@ def test_is_short_and_uses_public_names_only(name):
             assert not node.attr.startswith("_") or node.attr.startswith("__")
             if isinstance(node.value, ast.Name) and node.value.id == "ds":
                 assert node.attr in ds.__all__
+
+
+def test_runs_as_a_script_without_a_warning(tmp_path):
+    path = EXAMPLES_FOLDER / EXAMPLES["slope"][0]
+    made = subprocess.run(
+        [sys.executable, "-W", "error", str(path)], capture_output=True, text=True, timeout=LIMIT,
+        cwd=tmp_path, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    assert "wrote slope/fit.png" in made.stdout.replace(os.sep, "/")
+    assert (tmp_path / "slope" / "fit.png").is_file()
 
 
 def test_every_numbered_example_is_in_the_gallery():
@@ -122,10 +130,8 @@ class TestLine:
 
     @pytest.mark.parametrize("engine", ENGINES)
     @pytest.mark.parametrize(("dtype", "close"), [(torch.float64, 5e-6), (torch.float32, 5e-5)])
-    def test_the_published_rows_on_every_engine(self, tmp_path, monkeypatch, engine, dtype, close):
-        path = example_path("line")
-        monkeypatch.setattr(sys, "argv", [str(path), str(tmp_path)])
-        names = runpy.run_path(str(path))
+    def test_the_published_rows_on_every_engine(self, tmp_path_factory, engine, dtype, close):
+        names = ran_example("line", tmp_path_factory).names
         batch = ds.descend(
             names["problem"], optim.SGD, lr=0.1, epochs=20, keep=("loss", "parameters"),
             engine=engine, dtype=dtype,
@@ -225,6 +231,31 @@ class TestGallery:
         with pytest.raises(InputError, match=r"no example 'slop'.*did you mean 'slope'"):
             run_example("slop")
 
+    def test_a_folder_that_cannot_be_made_is_told_and_nothing_stays(self, tmp_path, capsys):
+        (tmp_path / "taken").write_text("")
+        with pytest.raises(InputError, match=r"cannot be written to .*name another folder"):
+            run_example("slope", tmp_path / "taken" / "sub" / "folder")
+        assert [file.name for file in tmp_path.iterdir()] == ["taken"]
+        assert capsys.readouterr().out == ""
+
+    def test_a_folder_that_cannot_be_written_to_is_told(self, tmp_path, monkeypatch, capsys):
+        def refuse(**_):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+        with pytest.raises(InputError, match=r"cannot be written to .*\(Permission denied\)"):
+            run_example("slope", tmp_path / "new" / "folder")
+        assert not list(tmp_path.iterdir())
+        assert capsys.readouterr().out == ""
+
+    def test_a_picture_that_cannot_be_written_is_one_sentence(self, tmp_path, monkeypatch):
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+        with pytest.raises(DownslopeError, match=r"'slope' could not go on: .*No space left"):
+            run_example("slope", tmp_path)
+
     def test_a_file_in_the_place_of_the_folder_is_told(self, tmp_path):
         (tmp_path / "taken").write_text("")
         with pytest.raises(InputError, match="is a file"):
@@ -233,6 +264,12 @@ class TestGallery:
     @pytest.mark.parametrize("name", EXAMPLES)
     def test_finds_every_file(self, name):
         assert example_path(name).is_file()
+
+    def test_the_command_lists_them_all_with_room_between(self):
+        listed = CliRunner().invoke(app, ["gallery"])
+        assert listed.exit_code == 0
+        lines = [re.split(r" {2,}", line) for line in listed.output.splitlines()]
+        assert [tuple(line) for line in lines] == list_examples()
 
     def test_needs_no_torch_to_list(self):
         code = (

@@ -208,8 +208,9 @@ def gallery(
     elif as_json:
         print(json.dumps({short: about for short, (_, about) in EXAMPLES.items()}, indent=1))
     else:
+        width = max(map(len, EXAMPLES)) + 2
         for short, (_, about) in EXAMPLES.items():
-            print(f"{short:12}{about}")
+            print(f"{short:{width}}{about}")
 
 
 @app.command(epilog="Example: downslope cache --clear")

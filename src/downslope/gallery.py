@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+import tempfile
 from pathlib import Path
 
 from downslope.errors import DownslopeError, InputError, listed, nearest
@@ -14,6 +15,10 @@ EXAMPLES: dict[str, tuple[str, str]] = {
     "network": ("03_network.py", "a small network learns a line, then a parabola"),
     "slope": ("04_slope.py", "one weight by hand and by autograd, then a prediction"),
     "optimizers": ("05_optimizers.py", "SGD against Adam through a Dataset and a DataLoader"),
+    "rates_and_batches": ("06_rates_and_batches.py", "rate × batch size: where it is stable"),
+    "momentum": ("07_momentum.py", "momentum's best value on a narrow valley"),
+    "edge": ("08_edge.py", "the edge of stability: curvature rises to 2 / rate and stays"),
+    "boundary": ("09_boundary.py", "the fractal boundary of trainability (a minute or two)"),
 }
 """Short name to the file's name and what the example shows."""
 
@@ -55,15 +60,39 @@ def run_example(name: str, out_dir: str | Path | None = None) -> None:
         out_dir: where it writes its pictures; by default a folder of its name in the current one.
 
     Raises:
-        InputError: for a name that no example has, or an `out_dir` that is a file.
+        InputError: for a name that no example has, or an `out_dir` that cannot be written to;
+            nothing has been computed then.
+        DownslopeError: if a picture cannot be written after all.
     """
     path = example_path(name)
     folder = Path(name if out_dir is None else out_dir)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"the pictures need a folder, but {str(folder)!r} is a file")
+    _check_writable(folder)
     before = sys.argv
     sys.argv = [str(path), str(folder)]
     try:
         runpy.run_path(str(path), run_name="__main__")
+    except BrokenPipeError:  # the reader of what is printed has gone
+        raise
+    except OSError as error:
+        raise DownslopeError(f"the example {name!r} could not go on: {error}") from error
     finally:
         sys.argv = before
+
+
+def _check_writable(folder: Path) -> None:
+    """Make the folder, and a file in it, before anything is computed."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"the pictures need a folder, but {str(folder)!r} is a file")
+    missing = [made for made in (folder, *folder.parents) if not made.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        for made in missing:  # what was made on the way, from below to above
+            if made.is_dir():
+                made.rmdir()
+        raise InputError(
+            f"the pictures cannot be written to {str(folder)!r} ({error.strerror}); "
+            "name another folder with --out"
+        ) from error
