@@ -229,16 +229,12 @@ class Runs:
         """Write one HTML page about these runs: result, ranked settings (sorted by a click),
         figures, findings, what was asked, how to make them again, versions.
 
-        The file asks for nothing outside itself, and reads without JavaScript too. Of runs that
-        were loaded without their problem it tells what is known.
+        The file asks for nothing outside itself. It is written whole or not at all.
 
         Args:
-            path: where to write it, ``report.html``; whole or not at all.
+            path: ``report.html``; it is given back as a `Path`.
             title: in place of its own.
             study: the folder that the runs were written to, to be named in it.
-
-        Returns:
-            Where it lies.
 
         Raises:
             InputError: if there are no runs, or the path cannot be a report's.

@@ -21,7 +21,7 @@ from downslope.views.reporting.code import python_of
 from downslope.views.reporting.figures import figures_of, shown_figure
 from downslope.views.reporting.findings import counted_verdicts, told_findings
 from downslope.views.reporting.page import Content, page_of
-from downslope.views.reporting.ranked import ranked_table
+from downslope.views.reporting.ranked import ranked_table, watched
 from downslope.views.reporting.words import (
     NO_PROBLEM,
     asked_rows,
@@ -106,7 +106,7 @@ def content_of(runs: Runs, about: About) -> Content:
         title=about.title or title_of(runs),
         result=tuple(result_of(runs, ranked)),
         notices=tuple(_notices(runs, about)),
-        table=ranked_table(runs, ranked),
+        table=None if watched(runs) else ranked_table(runs, ranked),
         figures=(*given, *figures),
         not_drawn=tuple(not_drawn),
         findings=tuple(told_findings(runs, about.findings)),
@@ -121,9 +121,8 @@ def content_of(runs: Runs, about: About) -> Content:
 
 
 def _notices(runs: Runs, about: About) -> list[str]:
-    watched = "watched" in runs.settings["engine"].to_list()
     told = list(about.remarks)
-    if watched:
+    if watched(runs):
         told.append(
             "This loop was not Downslope's own: its losses are those of its batches, before each "
             "update, and its data and code are not known here."

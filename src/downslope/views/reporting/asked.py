@@ -71,7 +71,12 @@ def _asked(frame: pl.DataFrame) -> Asked:
         if column in RUN_SETTINGS or column not in known or {*values} != {_default(known[column])}:
             columns[column] = values
     distinct = {column: tuple(dict.fromkeys(values)) for column, values in columns.items()}
-    ordered = sorted(distinct, key=lambda column: _order(column, columns[column]))
+    places = {column: _order(column, columns[column]) for column in columns}
+    # Patterns stay in their order: the first that fits a parameter's name counts.
+    bases = {column: column.partition("[")[0] for column in columns}
+    ordered = sorted(
+        columns, key=lambda c: min(places[other] for other in columns if bases[other] == bases[c])
+    )
     distinct = {column: distinct[column] for column in ordered}
     settings = list(zip(*columns.values(), strict=True))
     if len({*settings}) == len(settings) == prod(map(len, distinct.values())):

@@ -15,6 +15,7 @@ from downslope.grid import RUN_SETTINGS, log_range
 from downslope.problem import Problem
 from downslope.runs import Runs
 from downslope.views.reporting.asked import Asked, Value, asked_of
+from downslope.views.reporting.ranked import watched
 
 MOST_ROWS = 24
 """Settings that are no product of lists and are written out row by row."""
@@ -35,7 +36,7 @@ def python_of(runs: Runs, source: str | None = None, study: str | None = None) -
         source: the path of the problem's table, as the user writes it; by default the file's name.
         study: the folder of the runs' study, as the user writes it.
     """
-    if "watched" in runs.settings["engine"].to_list():
+    if watched(runs):
         return (
             "# These steps were seen in a training loop that is not Downslope's own: run that\n"
             "# loop again, inside `with ds.watch(model, optimizer) as watch:`."
@@ -48,9 +49,7 @@ def python_of(runs: Runs, source: str | None = None, study: str | None = None) -
         if written(values) == "..."
     ]
     arguments = ["problem", *_optimizers(asked, notes)]
-    shared = _shared(asked)
-    if runs.plan is not None and runs.plan.problem.loader is not None:
-        shared = {n: v for n, v in shared.items() if n not in ("batch_size", "order")}
+    shared = _not_default(_shared(asked), None if runs.plan is None else runs.plan.problem)
     options = _options(runs, notes)
     arguments += [f"{name}={written(values)}" for name, values in shared.items() if name != "start"]
     arguments += [*_starts(runs, notes), *options]
@@ -100,7 +99,10 @@ def _optimizers(asked: Sequence[Asked], notes: list[str]) -> list[str]:
         return [_class(asked[0]), *_keywords(asked[0].hyperparameters)]
     shared = _shared(asked)
     grids = [_grid(one, shared, notes) for one in asked]
-    return [grids[0] if len(grids) == 1 else f"[{', '.join(grids)}]"]
+    if len(grids) == 1:
+        return grids
+    lines = "".join(f"        {grid},\n" for grid in grids)
+    return [f"[\n{lines}    ]"]
 
 
 def _grid(one: Asked, shared: Mapping[str, Any], notes: list[str]) -> str:
@@ -118,7 +120,8 @@ def _grid(one: Asked, shared: Mapping[str, Any], notes: list[str]) -> str:
     notes.append(f"{one.optimizer}: settings that are no product of lists, row by row.")
     if len(rows) * len(one.values.get("seed", (0,))) != one.runs or "seed" not in shared:
         notes.append(f"Not every setting of {one.optimizer} was carried out with these seeds.")
-    return f"ds.Grid.of({_class(one)}, {rows!r})"
+    lines = "".join(f"            {row!r},\n" for row in rows)
+    return f"ds.Grid.of(\n        {_class(one)},\n        [\n{lines}        ],\n    )"
 
 
 def _class(one: Asked) -> str:
@@ -147,7 +150,26 @@ def _shared(asked: Sequence[Asked]) -> dict[str, tuple[Value, ...]]:
         name: first[name]
         for name in RUN_SETTINGS
         if name in first and all(one.values.get(name) == first[name] for one in asked)
-        if name in ("seed", "start") or all(one.rows is None for one in asked)
+        if name in ("seed", "start")
+        or len(first[name]) == 1
+        or all(one.rows is None for one in asked)
+    }
+
+
+def _not_default(
+    shared: dict[str, tuple[Value, ...]], problem: Problem | None
+) -> dict[str, tuple[Value, ...]]:
+    """Without what `descend` takes by itself, where the problem is known."""
+    default: dict[str, tuple[Value, ...]] = {"seed": (0,), "clip_norm": (None,)}
+    if problem is not None:
+        size = "full" if problem.batch_size is None else problem.batch_size
+        default |= {"batch_size": (size,), "order": (problem.order,)}
+    loaded = problem is not None and problem.loader is not None
+    return {
+        name: values
+        for name, values in shared.items()
+        if values != default.get(name)
+        if not (loaded and name in ("batch_size", "order"))
     }
 
 
@@ -286,6 +308,6 @@ def _one_line(thing: Any) -> str:
 def _call(name: str, arguments: Sequence[str]) -> str:
     """A call on one line, or an argument a line."""
     line = f"{name}({', '.join(arguments)})"
-    if len(line) <= _LONGEST:
+    if len(line) <= _LONGEST and "\n" not in line:
         return line
     return "\n".join([f"{name}(", *(f"    {argument}," for argument in arguments), ")"])

@@ -16,6 +16,7 @@ from downslope.ranking import varying
 from downslope.runs import Runs
 from downslope.telling import instructive_failure
 from downslope.views.figures import Plots
+from downslope.views.reporting.ranked import watched
 from downslope.views.reporting.words import short
 from downslope.views.terminal import number
 
@@ -166,6 +167,8 @@ def _seeds(runs: Runs) -> str:
 
 
 def _of_losses(runs: Runs) -> str:
+    if watched(runs):
+        return "The loss of each batch, before the update."
     words = "The loss over all training rows at every record, a line a setting."
     if runs.plan is not None and runs.plan.problem.train is None:
         words = "The value of the function at every record, a line a setting."
@@ -174,9 +177,8 @@ def _of_losses(runs: Runs) -> str:
         words += " Dashed: the validation loss."
     diverged = int(runs.diverged.sum())
     if diverged:
-        words += (
-            f" {diverged:,} of {len(runs):,} runs diverged: their lines end in a mark, and the "
-            "axis is that of the others."
+        words += f" {diverged:,} of {len(runs):,} runs diverged: their lines end in a mark" + (
+            ", and the axis is that of the others." if diverged < len(runs) else "."
         )
     return words
 

@@ -20,6 +20,7 @@ class Content:
 
     Attributes:
         result: sentences; notices: what is lacking, and why.
+        table: the ranked settings; None where there is nothing to rank.
         figures: those that apply; not_drawn: a sentence for each that could not be made.
         asked: names and what they are; columns: the same of a table's columns.
         command: a shell command that makes the runs, if one did; python: a program that does.
@@ -29,7 +30,7 @@ class Content:
     title: str
     result: tuple[str, ...]
     notices: tuple[str, ...]
-    table: RankedTable
+    table: RankedTable | None
     figures: tuple[Shown, ...]
     not_drawn: tuple[str, ...]
     findings: tuple[Told, ...]
@@ -103,13 +104,15 @@ def _hash(inside: str) -> str:
     return "sha256-" + b64encode(sha256(inside.encode()).digest()).decode("ascii")
 
 
-def _table(table: RankedTable) -> Markup:
+def _table(table: RankedTable | None) -> Markup:
+    if table is None:
+        return Markup("")
     heads = [
         tag(
             "th",
             heading,
             scope="col",
-            class_="number" if number else "words",
+            class_=("number" if number else "words") + (" long" if len(heading) > 14 else ""),
             aria_sort="ascending" if heading == "place" else None,
         )
         for heading, number in zip(table.headings, table.numbers, strict=True)
@@ -126,12 +129,11 @@ def _table(table: RankedTable) -> Markup:
         caption += f" {LACKING}: every seed diverged."
     made = tag(
         "table",
-        tag("caption", caption),
         tag("thead", tag("tr", *heads)),
         tag("tbody", joined(rows, Markup("\n"))),
         class_="sortable",
     )
-    return _scrolling(made, "Settings, best first")
+    return joined([tag("p", caption, class_="faint"), _scrolling(made, "Settings, best first")])
 
 
 def _cell(cell: Cell, number: bool) -> Markup:
@@ -232,10 +234,11 @@ def _columns(content: Content) -> Markup:
 def _again(content: Content) -> Markup:
     made = []
     if content.command is not None:
-        made += [tag("p", "In a shell:"), _code(content.command, "Shell command")]
+        made += [tag("p", "In a shell:"), _code(content.command, "Shell command", "wrapped")]
     made += [tag("p", "In Python:"), _code(content.python, "Python program")]
     return joined(made)
 
 
-def _code(words: str, name: str) -> Markup:
-    return tag("pre", tag("code", words), tabindex="0", role="region", aria_label=name)
+def _code(words: str, name: str, kind: str | None = None) -> Markup:
+    inside = tag("code", words)
+    return tag("pre", inside, class_=kind, tabindex="0", role="region", aria_label=name)

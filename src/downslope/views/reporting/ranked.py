@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+import polars as pl
+
 from downslope.ranking import Ranked
 from downslope.runs import Runs
 from downslope.scoring import in_own_units
@@ -41,8 +43,15 @@ class RankedTable:
     settings: int
 
 
+def watched(runs: Runs) -> bool:
+    """Whether these are the steps of a loop that was not Downslope's own."""
+    return "watched" in runs.settings["engine"].to_list()
+
+
 def measure_of(runs: Runs) -> tuple[str, Callable[[float], float]]:
     """What runs are chosen by, and its values as they are told (a loss below 0 as it is)."""
+    if watched(runs):
+        return "batch loss", lambda value: value
     measure, units = in_own_units(None if runs.plan is None else runs.plan.problem)
     if runs.plan is None and runs.validation_loss is not None:
         measure = "validation loss"
@@ -65,21 +74,26 @@ def ranked_table(runs: Runs, ranked: Sequence[Ranked]) -> RankedTable:
     measure, units = measure_of(runs)
     names = list(dict.fromkeys(name for one in shown for name in one.settings))
     several = any(one.seeds > 1 for one in shown)
-    spread = ["lowest", "highest", "seeds"] if several else []
+    spread = ["lowest", "highest"] if several else []
     headings = ["place", *(name.replace("_", " ") for name in names)]
     headings += [f"median final {measure}" if several else f"final {measure}", *spread]
-    headings += ["diverged", "best run"]
+    headings += ["diverged seeds" if several else "diverged", "best run"]
     sign = sign_of(runs)
     rows = []
     for place, one in enumerate(shown, start=1):
         losses = [one.loss, one.low, one.high] if several else [one.loss]
         cells = [Cell(str(place), place), *(_setting(one.settings.get(name)) for name in names)]
         cells += [_loss(units(sign * value)) for value in losses]
-        cells += [_count(one.seeds)] if several else []
-        cells += [_count(one.diverged), _count(one.best_run)]
+        of = f"{one.diverged} of {one.seeds}" if several else ("yes" if one.diverged else "no")
+        cells.append(Cell(of, one.diverged))
+        every = one.diverged == one.seeds
+        cells.append(Cell(LACKING) if every else Cell(str(one.best_run), one.best_run))
         rows.append(tuple(cells))
     columns = list(zip(*rows, strict=True))
-    numbers = tuple(any(cell.value is not None for cell in column) for column in columns)
+    numbers = tuple(
+        any(cell.value is not None or cell.words == LACKING for cell in column)
+        for column in columns
+    )
     return RankedTable(tuple(headings), numbers, tuple(rows), len(ranked))
 
 
@@ -90,7 +104,7 @@ def _setting(value: object) -> Cell:
         return Cell("yes" if value else "no")
     if isinstance(value, int | float):
         return Cell(said(value), float(value)) if isfinite(value) else Cell("none")
-    if isinstance(value, list):
+    if isinstance(value, list | pl.Series):
         return Cell(said(tuple(value)))
     words = str(value)
     return Cell(words, float(words)) if words.isdigit() else Cell(words)
@@ -98,7 +112,3 @@ def _setting(value: object) -> Cell:
 
 def _loss(value: float) -> Cell:
     return Cell(number(value), float(value)) if isfinite(value) else Cell(LACKING)
-
-
-def _count(value: int) -> Cell:
-    return Cell(str(value), value)

@@ -7,6 +7,7 @@ from math import isfinite, prod
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from downslope.errors import listed
 from downslope.plan import Plan
@@ -18,7 +19,7 @@ from downslope.tables.words import counted
 from downslope.views.data.losses import loss_words
 from downslope.views.data.settings import said
 from downslope.views.reporting.asked import Asked, Value, asked_of
-from downslope.views.reporting.ranked import measure_of, sign_of
+from downslope.views.reporting.ranked import measure_of, sign_of, watched
 from downslope.views.terminal import diverged_lines, number
 
 _MOST_VALUES = 8
@@ -33,7 +34,7 @@ NO_PROBLEM = (
 
 def title_of(runs: Runs) -> str:
     """What the report is about, in a line."""
-    if _watched(runs):
+    if watched(runs):
         return "A watched training loop"
     plan = runs.plan
     if plan is None:
@@ -59,7 +60,7 @@ def result_of(runs: Runs, ranked: Sequence[Ranked]) -> list[str]:
     """The result, in sentences."""
     settings = "" if len(ranked) == len(runs) else f" of {counted(len(ranked), 'setting')}"
     told = [f"{counted(len(runs), 'run')}{settings}."]
-    if _watched(runs):
+    if watched(runs):
         told = [f"{counted(int(runs.steps_done[0]), 'update')} of a loop were seen."]
     if runs.interrupted:
         told.append(
@@ -67,9 +68,11 @@ def result_of(runs: Runs, ranked: Sequence[Ranked]) -> list[str]:
             "missing here."
         )
     told += _best(runs, ranked)
-    if runs.diverged.any():
+    if watched(runs):
+        told += [f"It diverged at step {run}." for run in runs.first_bad_step if run >= 0]
+    elif runs.diverged.any():
         told += [f"{line}." for line in diverged_lines(divergence(runs))]
-    elif not _watched(runs):
+    else:
         told.append("No run diverged.")
     tuned = () if runs.plan is None else runs.plan.tuned
     told += [_sentence(line) for rate in tuned[:6] for line in rate.lines]
@@ -78,11 +81,13 @@ def result_of(runs: Runs, ranked: Sequence[Ranked]) -> list[str]:
 
 def _best(runs: Runs, ranked: Sequence[Ranked]) -> list[str]:
     if not np.isfinite(runs.score).any():
-        if _watched(runs):
+        if watched(runs):
             return ["No final loss is known: none was given, or the last was not finite."]
-        return ["No run has a finite loss at its end, so that there is no best one."]
+        return [
+            "No run has a finite loss at its end, so that there is no best one: try lower rates."
+        ]
     plan = runs.plan
-    measure, units = measure_of(runs)
+    measure, shown = measure_of(runs)
     best = runs.best
     row = best.row
     judged = "final_loss" if runs.validation_loss is None else "final_validation_loss"
@@ -90,18 +95,21 @@ def _best(runs: Runs, ranked: Sequence[Ranked]) -> list[str]:
     first = f"from {number(row['initial_loss'])} at the start" if measure == "training loss" else ""
     told = [
         f"The best is run {best.number} ({short(row)}): its final {measure} is "
-        f"{number(units(loss))}" + (f", {first}." if first else ".")
+        f"{number(shown(loss))}" + (f", {first}." if first else ".")
     ]
     top = ranked[0]
     if top.seeds > 1 and isfinite(top.loss):
         told.append(
             f"By the median over its seeds the best setting is {setting_words(top)}: "
-            f"{number(units(sign_of(runs) * top.loss))}."
+            f"{number(shown(sign_of(runs) * top.loss))}."
         )
     if plan is not None and plan.problem.table is not None and plan.problem.test is not None:
         chosen, plain = on_test_rows(plan.problem, best)
         words = [f"{score_words(chosen)[name]} {number(v)}" for name, v in chosen.items()]
-        told.append(f"On the {counted(len(plan.problem.test), 'test row')}: {listed(words)}.")
+        target = plan.problem.table.schema.target
+        units = f", in units of {target.name}" if target.task == "regression" else ""
+        count = counted(len(plan.problem.test), "test row")
+        told.append(f"On the {count}{units}: {listed(words)}.")
         told.append(_sentence(f"{compared(chosen, plain)} (on this one split of the rows)"))
     return told
 
@@ -116,7 +124,7 @@ def short(row: dict[str, Any]) -> str:
 def setting_words(one: Ranked) -> str:
     """What sets a setting apart, in words."""
     named = [
-        f"{name.replace('_', ' ')} {said(tuple(v) if isinstance(v, list) else v)}"
+        f"{name.replace('_', ' ')} {said(_value(v))}"
         for name, v in one.settings.items()
         if name != "optimizer" and v is not None
     ]
@@ -127,14 +135,14 @@ def asked_rows(runs: Runs, study: str | None) -> list[tuple[str, str]]:
     """What was asked: names and what they are, in words."""
     plan = runs.plan
     rows = [] if plan is None else _problem_rows(plan.problem, runs)
-    if _watched(runs):
+    if watched(runs):
         row = runs.table.row(0, named=True)
-        shown = {n: v for n, v in row.items() if v is not None and n not in _NOT_ASKED}
+        shown = {n: v for n, v in row.items() if v not in (None, False) and n not in _NOT_ASKED}
         rows += [(name.replace("_", " "), said(_value(v))) for name, v in shown.items()]
         rows.append(("engine", "none: a loop of the user's own"))
     else:
         for one in asked_of(runs):
-            rows.append((f"{one.optimizer}", _grid_words(one)))
+            rows.append((one.optimizer, _grid_words(one, plan)))
         rows += _length_rows(runs, plan)
     if study is not None:
         rows.append(("study", study))
@@ -165,7 +173,7 @@ def _problem_rows(problem: Problem, runs: Runs) -> list[tuple[str, str]]:
             parts += [] if rest is None else [f"{len(rest):,} to {use}"]
         rows.append(("rows", ", ".join(parts)))
     shapes = [
-        f"{name} {' × '.join(map(str, shape)) or 'a number'}"
+        f"{name} ({' × '.join(map(str, shape))})" if shape else name
         for name, shape in problem.shapes.items()
     ]
     total = sum(prod(shape) for shape in problem.shapes.values())
@@ -191,12 +199,14 @@ def column_rows(runs: Runs) -> list[tuple[str, str]]:
     return [(name, words.replace("\\[", "[")) for name, words in rows]
 
 
-def _grid_words(one: Asked) -> str:
+def _grid_words(one: Asked, plan: Plan | None) -> str:
+    without_data = plan is not None and plan.problem.train is None
     names = {"batch_size": "batch size", "clip_norm": "longest gradient"}
     words = [
         f"{names.get(name, name)} {values_words(values)}"
         for name, values in one.values.items()
         if values != (None,) or name != "clip_norm"
+        if not (without_data and name in ("batch_size", "order"))
     ]
     kind = "" if one.rows is None else f"; {len(one.rows):,} combinations of these, not all"
     return f"{counted(one.runs, 'run')}: {'; '.join(words)}{kind}"
@@ -221,7 +231,7 @@ def _said(value: Value) -> str:
 
 
 def _value(value: Value) -> Value:
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(value) if isinstance(value, list | pl.Series) else value
 
 
 def _length_rows(runs: Runs, plan: Plan | None) -> list[tuple[str, str]]:
@@ -277,7 +287,3 @@ def _some(names: Sequence[str], most: int) -> list[str]:
 
 def _sentence(line: str) -> str:
     return f"{line[:1].upper()}{line[1:]}" + ("" if line.endswith((".", "!", "?")) else ".")
-
-
-def _watched(runs: Runs) -> bool:
-    return "watched" in runs.settings["engine"].to_list()
