@@ -19,7 +19,7 @@ from downslope.runs import Run, Runs
 from downslope.study import versions
 from downslope.views.reporting.code import python_of
 from downslope.views.reporting.figures import figures_of, shown_figure
-from downslope.views.reporting.findings import counted_verdicts, told_findings
+from downslope.views.reporting.findings import explained
 from downslope.views.reporting.page import Content, page_of
 from downslope.views.reporting.ranked import ranked_table, watched
 from downslope.views.reporting.words import (
@@ -101,6 +101,7 @@ def content_of(runs: Runs, about: About) -> Content:
     ranked = rank(runs)
     plan = runs.plan
     figures, not_drawn = figures_of(runs)
+    findings, counted = explained(runs, about.findings)
     given = [shown_figure(*one) for one in about.figures]
     return Content(
         title=about.title or title_of(runs),
@@ -109,8 +110,8 @@ def content_of(runs: Runs, about: About) -> Content:
         table=None if watched(runs) else ranked_table(runs, ranked),
         figures=(*given, *figures),
         not_drawn=tuple(not_drawn),
-        findings=tuple(told_findings(runs, about.findings)),
-        counted=counted_verdicts(runs),
+        findings=tuple(findings),
+        counted=counted,
         asked=tuple(asked_rows(runs, about.study)),
         columns=tuple(column_rows(runs)),
         notes=() if plan is None else plan.problem.notes,

@@ -12,7 +12,7 @@ from downslope.explain.again import seconds
 from downslope.explain.explaining import explain_runs
 from downslope.explain.findings import VERDICTS, Finding
 from downslope.runs import Run, Runs
-from downslope.telling import findings_of
+from downslope.telling import worth_telling
 from downslope.views.reporting.words import short
 from downslope.views.terminal import number
 
@@ -72,11 +72,24 @@ class Counted:
     of: int
 
 
-def told_findings(
+def explained(
     runs: Runs, given: Sequence[tuple[str, Run | None, Finding]] | None = None
-) -> list[Told]:
-    """The findings of the best run and of an instructive failure, or those that are given."""
-    return [told(what, run, finding) for what, run, finding in given or findings_of(runs)]
+) -> tuple[list[Told], Counted | None]:
+    """Findings in full, and how often each verdict was given (None where that is too dear).
+
+    Args:
+        given: the findings to tell in full: what each is of, its run, and the finding. By default
+            those of the best run and of an instructive failure.
+    """
+    chosen = [] if given is not None else worth_telling(runs)
+    counted = _places_to_count(runs)
+    places = sorted({*counted, *(run.place for _, run in chosen)})
+    found = dict(zip(places, explain_runs(runs[places]), strict=True)) if places else {}
+    full = given or [(what, run, found[run.place]) for what, run in chosen]
+    verdicts = Counter(found[place].verdict for place in counted)
+    ordered = sorted(verdicts.items(), key=lambda item: (-item[1], VERDICTS.index(item[0])))
+    counts = Counted(tuple(ordered), len(counted), len(runs)) if counted else None
+    return [told(*one) for one in full], counts
 
 
 def told(what: str, run: Run | None, finding: Finding) -> Told:
@@ -100,16 +113,15 @@ def _argument(value: object) -> str:
     return number(value) if isinstance(value, float) else repr(value)
 
 
-def counted_verdicts(runs: Runs) -> Counted | None:
-    """How often each verdict was given, the commonest first; None where to explain is too dear."""
+def _places_to_count(runs: Runs) -> list[int]:
+    """The runs whose verdicts are counted, evenly spread; none where to explain is too dear."""
     plan = runs.plan
-    most = MOST_BY_RECORDS if plan is None or plan.unknown else MOST_EXPLAINED
+    by_records = plan is None or plan.unknown
+    most = min(len(runs), MOST_BY_RECORDS if by_records else MOST_EXPLAINED)
     places = np.unique(np.linspace(0, len(runs) - 1, most).round().astype(int))
-    if plan is not None and not plan.unknown:
+    if plan is not None and not by_records:
         size = sum(shape.numel() for shape in plan.problem.shapes.values())
         numbers = runs.settings["run"].to_numpy()[places]
         if size > LARGEST or seconds(plan, numbers) > LONGEST:
-            return None
-    found = Counter(finding.verdict for finding in explain_runs(runs[places]))
-    ordered = sorted(found.items(), key=lambda item: (-item[1], VERDICTS.index(item[0])))
-    return Counted(tuple(ordered), len(places), len(runs))
+            return []
+    return [int(place) for place in places]

@@ -168,6 +168,9 @@ def _findings(content: Content) -> Markup:
     made = [_finding(one) for one in content.findings]
     if content.counted is not None and content.counted.of > 1:
         made.append(_counts(content.counted))
+    elif content.counted is None:
+        words = "Verdicts were not counted: to explain many runs of this model takes too long here."
+        made.append(tag("p", words, class_="faint"))
     return joined(made)
 
 

@@ -64,8 +64,8 @@ def result_of(runs: Runs, ranked: Sequence[Ranked]) -> list[str]:
         told = [f"{counted(int(runs.steps_done[0]), 'update')} of a loop were seen."]
     if runs.interrupted:
         told.append(
-            f"It was interrupted: {counted(runs.interrupted, 'run')} that were asked for are "
-            "missing here."
+            f"It was interrupted: {counted(runs.interrupted, 'run')} "
+            f"{'is' if runs.interrupted == 1 else 'are'} missing here."
         )
     told += _best(runs, ranked)
     if watched(runs):
