@@ -17,18 +17,13 @@ from downslope.folder import write_whole
 from downslope.ranking import rank
 from downslope.runs import Run, Runs
 from downslope.study import versions
+from downslope.views.reporting.asked_words import asked_rows, column_rows
 from downslope.views.reporting.code import python_of
 from downslope.views.reporting.figures import figures_of, shown_figure
 from downslope.views.reporting.findings import explained
 from downslope.views.reporting.page import Content, page_of
 from downslope.views.reporting.ranked import ranked_table, watched
-from downslope.views.reporting.words import (
-    NO_PROBLEM,
-    asked_rows,
-    column_rows,
-    result_of,
-    title_of,
-)
+from downslope.views.reporting.words import NO_PROBLEM, result_of, title_of
 
 ENDINGS = (".html", ".htm")
 

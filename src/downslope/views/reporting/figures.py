@@ -17,7 +17,7 @@ from downslope.runs import Runs
 from downslope.telling import instructive_failure
 from downslope.views.figures import Plots
 from downslope.views.reporting.ranked import watched
-from downslope.views.reporting.words import short
+from downslope.views.reporting.words import run_words
 from downslope.views.terminal import number
 
 DOTS_PER_INCH = 150
@@ -189,7 +189,7 @@ def _of_sensitivity(runs: Runs) -> str:
     if np.isfinite(runs.score).any():
         row = runs.best.row
         judged = "final_loss" if runs.validation_loss is None else "final_validation_loss"
-        words += f" The ring is the best run: {short(row)}, {number(row[judged])}."
+        words += f" The ring is the best run: {run_words(runs.best)}, {number(row[judged])}."
     return words + (" Crosses: rates at which runs diverged." if runs.diverged.any() else "")
 
 
@@ -198,7 +198,7 @@ def _of_map(runs: Runs) -> str:
 
 
 def _of_fit(runs: Runs) -> str:
-    return f"What the best run ({short(runs.best.row)}) predicts of the training rows."
+    return f"What the best run ({run_words(runs.best)}) predicts of the training rows."
 
 
 def _of_path(runs: Runs) -> str:

@@ -13,7 +13,7 @@ from downslope.explain.explaining import explain_runs
 from downslope.explain.findings import VERDICTS, Finding
 from downslope.runs import Run, Runs
 from downslope.telling import worth_telling
-from downslope.views.reporting.words import short
+from downslope.views.reporting.words import run_words
 from downslope.views.terminal import number
 
 MOST_EXPLAINED = 60
@@ -94,7 +94,7 @@ def explained(
 
 def told(what: str, run: Run | None, finding: Finding) -> Told:
     """One finding."""
-    name = "" if run is None else f": run {run.number} ({short(run.row)})"
+    name = "" if run is None else f": run {run.number} ({run_words(run)})"
     advice = None
     if finding.advice is not None and finding.advice.change:
         advice = ", ".join(f"{k}={_argument(v)}" for k, v in finding.advice.change.items())
