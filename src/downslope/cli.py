@@ -12,6 +12,7 @@ import typer
 from downslope import cli_compare, cli_tune
 from downslope import cli_options as options
 from downslope.cli_explain import explain
+from downslope.cli_report import report
 from downslope.errors import DownslopeError, InputError, StudyError
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ def _say(error: Exception) -> None:
     epilog="Example: downslope fit houses.csv --target price --model mlp:32 --lr 1e-4:1:25"
 )
 def fit(
+    context: typer.Context,
     table: options.Table,
     target: options.Target,
     model: options.Model = "linear",
@@ -80,7 +82,7 @@ def fit(
     test: Annotated[float, typer.Option(help="Share of rows touched once, at the end.")] = 0.2,
     engine: options.Engine = "auto",
     out: Annotated[
-        str | None, typer.Option(help="Folder for study, model and figure. [TABLE-study]")
+        str | None, typer.Option(help="Folder for study, model and report. [TABLE-study]")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
@@ -109,6 +111,7 @@ def fit(
         problem,
         asked,
         folder,
+        command=options.command_of(context),
         batch_size=[cli_values.batch_size(part) for part in batch_size.split(",")],
         order=order,
         seed=range(seeds),
@@ -250,6 +253,7 @@ def cache(
 app.command(epilog=cli_tune.EPILOG)(cli_tune.tune)
 app.command(epilog=cli_compare.EPILOG)(cli_compare.compare)
 app.command(epilog="Example: downslope explain houses-study --run 12 --try")(explain)
+app.command(epilog="Example: downslope report houses-study --out report.html")(report)
 
 
 def _write_table(frame: Any, path: Path) -> None:

@@ -28,6 +28,32 @@ Engine = Annotated[str, typer.Option(help="auto, fused, stacked or looped.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs, nothing else.")]
 
 
+def command_of(context: typer.Context) -> list[str]:
+    """The words of the command that was given, options after arguments: what is at its default
+    is left out."""
+    arguments, given = [], []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if source is None or source.name != "COMMANDLINE" or name == "as_json":
+            continue
+        value = context.params[name]
+        if parameter.param_type_name == "argument":
+            arguments.append(str(value))
+        elif isinstance(value, bool):
+            given.append(parameter.opts[0])
+        else:
+            several = value if isinstance(value, list | tuple) else [value]
+            for one in several:
+                given += _option(parameter.opts[0], str(one))
+    return ["downslope", context.info_name or "", *arguments, *given]
+
+
+def _option(name: str, value: str) -> list[str]:
+    """An option and its value; a value that looks like an option is tied to its name."""
+    return [f"{name}={value}"] if value.startswith("-") else [name, value]
+
+
 def table_problem(
     table: str,
     target: str,

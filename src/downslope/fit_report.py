@@ -8,34 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import nn
 
 from downslope import ranking
 from downslope.explain.findings import Finding
-from downslope.problem import Problem
 from downslope.runs import Run, Runs
+from downslope.scoring import compared, in_own_units, plain_words, score_words
 from downslope.tablefit import Fit
 from downslope.tables import shown
-from downslope.telling import as_plain, findings_of
+from downslope.telling import as_plain
 from downslope.views import terminal
 
 
 def any_finite(runs: Runs) -> bool:
     """Whether there is a run to choose."""
     return any(map(math.isfinite, runs.score.tolist()))
-
-
-def _units(problem: Problem) -> tuple[str, Any]:
-    """What the validation loss is called, and how it is shown in the target's own units."""
-    assert problem.table is not None
-    scale = problem.table.schema.target.scale
-    loss = problem.template.loss
-    where = "training" if problem.validation is None else "validation"
-    if isinstance(loss, nn.MSELoss):
-        return f"{where} RMSE", lambda value: math.sqrt(value) * scale
-    if isinstance(loss, nn.L1Loss):
-        return f"{where} MAE", lambda value: value * scale
-    return f"{where} loss", lambda value: value
 
 
 def print_fit(found: Fit, source: str) -> None:
@@ -54,7 +40,7 @@ def print_fit(found: Fit, source: str) -> None:
     )
     terminal.print_lines(problem.table.schema.describe(), out)
     terminal.print_lines([f"note: {note}" for note in problem.notes], out, indent="")
-    measure, units = _units(problem)
+    measure, units = in_own_units(problem)
     tuned = [] if runs.plan is None else runs.plan.tuned
     terminal.print_lines([line for rate in tuned for line in rate.lines], out)
     ranked = ranking.rank(runs)
@@ -80,7 +66,7 @@ def print_fit(found: Fit, source: str) -> None:
         out.print(f"\nchosen by {measure.partition(' ')[0]} loss: run {best.number} "
                   f"({best.row['optimizer']}{rate}, seed {best.row['seed']})")  # fmt: skip
         _print_scores(found, out)
-    print_findings(findings_of(runs), out)
+    print_findings(found.findings, out)
     terminal.print_files(found.files, out)
 
 
@@ -98,24 +84,14 @@ def _print_scores(found: Fit, out: Console) -> None:
     if table is None or test is None or not found.chosen:
         return
     target = shown(table.schema.target.name)
-    regression = "rmse" in found.chosen
-    words = (
-        {"rmse": "root mean squared error", "mae": "mean absolute error", "r2": "R²"}
-        if regression
-        else {"accuracy": "accuracy", "cross_entropy": "cross-entropy (nats)"}
-    )
-    units = f", in units of {target}" if regression else ""
-    plain = "plain least squares" if regression else "plain logistic regression"
+    units = f", in units of {target}" if table.schema.target.task == "regression" else ""
     terminal.print_scores(
-        {"chosen run": found.chosen, plain: found.plain},
+        {"chosen run": found.chosen, plain_words(found.chosen): found.plain},
         out,
         title=f"On the {len(test)} test rows{units}",
-        words=words,
+        words=score_words(found.chosen),
     )
-    key = "rmse" if regression else "cross_entropy"
-    ratio = found.chosen[key] / found.plain[key] - 1
-    better = "worse" if ratio > 0 else "better"
-    out.print(f"the chosen run's {words[key]} is {abs(ratio):.1%} {better} than the plain fit's "
+    out.print(f"{compared(found.chosen, found.plain)} "
               "\n(one split of the rows: another --split-seed may say otherwise)")  # fmt: skip
 
 
@@ -132,9 +108,7 @@ def fit_as_json(found: Fit, folder: str) -> dict[str, Any]:
                 asdict(r) for r in ranking.best_per_optimizer(ranking.rank(runs))
             ],
             "diverged": [asdict(d) for d in ranking.divergence(runs)],
-            "findings": [
-                {"of": what, **as_plain(finding)} for what, _, finding in findings_of(runs)
-            ],
+            "findings": [{"of": what, **as_plain(finding)} for what, _, finding in found.findings],
             "tuned": [] if runs.plan is None else [asdict(rate) for rate in runs.plan.tuned],
             "test": {"chosen": found.chosen, "plain": found.plain},
             "notes": list(found.problem.notes),

@@ -223,6 +223,28 @@ class Runs:
 
         return curvature_along(self, places)
 
+    def report(
+        self, path: str | Path, *, title: str | None = None, study: str | Path | None = None
+    ) -> Path:
+        """Write one HTML page about these runs: result, ranked settings (sorted by a click),
+        figures, findings, what was asked, how to make them again, versions.
+
+        The file asks for nothing outside itself. It is written whole or not at all.
+
+        Args:
+            path: ``report.html``; it is given back as a `Path`.
+            title: in place of its own.
+            study: the folder that the runs were written to, to be named in it.
+
+        Raises:
+            InputError: if there are no runs, or the path cannot be a report's.
+            StudyError: if it cannot be written.
+        """
+        from downslope.views.report import About, write_report
+
+        named = None if study is None else str(study)
+        return write_report(self, path, About(title=title, study=named))
+
     def save(self, folder: str | Path) -> None:
         """Write these runs as a study, which `load` and any Parquet reader can open."""
         from downslope.study import save

@@ -11,23 +11,24 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from downslope.data import Rows
 from downslope.descent import descend
 from downslope.errors import StudyError
+from downslope.explain.findings import Finding
 from downslope.folder import write_json, write_whole
 from downslope.grid import Grid
 from downslope.models import model_factory
 from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem
-from downslope.runs import Runs
+from downslope.runs import Run, Runs
+from downslope.scoring import Scores, on_test_rows
 from downslope.study import read_description
 from downslope.tables import Schema, read_table
 from downslope.tabular import decode
+from downslope.telling import findings_of
 
-Scores = dict[str, float]
+REPORT = "report.html"
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,99 +38,55 @@ class Fit:
     Attributes:
         chosen, plain: scores on the test rows of the chosen run and of a plain linear fit to the
             same training rows, in the target's units; empty without test rows.
+        findings: of the best run and of an instructive failure: what it is, the run, its finding.
     """
 
     problem: Problem
     runs: Runs
     chosen: Scores
     plain: Scores
+    findings: list[tuple[str, Run, Finding]]
     files: tuple[Path, ...]
 
 
-def fit_table(problem: Problem, grids: Sequence[Grid], folder: str | Path, **options: Any) -> Fit:
-    """Descend, choose by validation, score on the test rows, and write study, model and figure.
+def fit_table(
+    problem: Problem,
+    grids: Sequence[Grid],
+    folder: str | Path,
+    *,
+    command: Sequence[str] | None = None,
+    **options: Any,
+) -> Fit:
+    """Descend, choose by validation, score on the test rows, and write study, model, figure and
+    report.
 
     Args:
         problem: made by `Problem.from_table`.
         grids: what to carry out.
         folder: the study's folder; one that holds the same study is resumed.
+        command: the words of the shell command that asks for this, to be told in the report.
         **options: as `descend` takes them.
     """
+    from downslope.views.report import About, write_report
+
     assert problem.table is not None
     runs = descend(problem, list(grids), study=folder, **options)
     path = Path(folder)
-    write_schema(path, problem)
+    write_schema(path, problem, command)
     files = [path / "study.json", path / "schema.json"]
     chosen: Scores = {}
     plain: Scores = {}
     if np.isfinite(runs.score).any():
         files.append(path / "model.safetensors")
-        if problem.test is not None:
-            chosen = scores(problem, problem.test, _outputs(runs.best.model, problem.test))
-            plain = scores(problem, problem.test, plain_fit(problem, problem.test))
+        chosen, plain = on_test_rows(problem, runs.best)
     files.append(_draw(runs, path / "figure.png"))
-    return Fit(problem, runs, chosen, plain, tuple(files))
-
-
-def scores(problem: Problem, rows: Rows, outputs: NDArray[np.float64]) -> Scores:
-    """How good outputs are on some rows.
-
-    Args:
-        outputs: (rows, 1) standardised predictions, or (rows, classes) scores before softmax.
-
-    Returns:
-        rmse, mae (in the target's units) and r2; or accuracy and cross_entropy (in nats).
-    """
-    assert problem.table is not None and rows.y is not None
-    schema, y = problem.table.schema, rows.y.double().numpy()
-    if schema.target.task == "regression":
-        wanted, given = schema.to_own_units(y.ravel()), schema.to_own_units(outputs.ravel())
-        error = given - wanted
-        spread = ((wanted - wanted.mean()) ** 2).sum()
-        return {
-            "rmse": float(np.sqrt((error**2).mean())),
-            "mae": float(np.abs(error).mean()),
-            "r2": float(1 - (error**2).sum() / spread) if spread > 0 else float("nan"),
-        }
-    if outputs.shape[1] == 1:  # one score for the second of two classes
-        outputs = np.concatenate([np.zeros_like(outputs), outputs], axis=1)
-    classes = y.ravel().astype(np.int64)
-    logits = torch.from_numpy(outputs)
-    cross_entropy = nn.functional.cross_entropy(logits, torch.from_numpy(classes))
-    return {
-        "accuracy": float((outputs.argmax(1) == classes).mean()),
-        "cross_entropy": float(cross_entropy),
-    }
-
-
-def plain_fit(problem: Problem, rows: Rows) -> NDArray[np.float64]:
-    """Outputs for `rows` of ordinary least squares, or of logistic regression (scikit-learn's,
-    with its default penalty), fitted to the training rows."""
-    train = problem.train
-    assert problem.table is not None and train is not None and train.y is not None
-    X, new = train.x.double().numpy(), rows.x.double().numpy()
-    y = train.y.double().numpy()
-    if problem.table.schema.target.task == "regression":
-        with_one = np.column_stack([X, np.ones(len(X))])
-        weights = np.linalg.lstsq(with_one, y, rcond=None)[0]
-        outputs: NDArray[np.float64] = np.column_stack([new, np.ones(len(new))]) @ weights
-        return outputs
-    from sklearn.linear_model import LogisticRegression
-
-    seen = np.unique(y.ravel())
-    scores = np.full((len(new), len(problem.table.schema.target.classes)), -1e3)
-    if len(seen) == 1:  # nothing to learn from: always that class
-        scores[:, int(seen[0])] = 0.0
-        return scores
-    fitted = LogisticRegression(max_iter=10_000).fit(X, y.ravel())
-    scores[:, fitted.classes_.astype(np.int64)] = fitted.predict_log_proba(new)
-    return scores
-
-
-def _outputs(model: nn.Module, rows: Rows) -> NDArray[np.float64]:
-    with torch.no_grad():
-        made: NDArray[np.float64] = model(rows.x).double().cpu().numpy()
-    return made
+    findings = findings_of(runs)
+    about = About(
+        command=None if command is None else tuple(command), study=str(folder), findings=findings
+    )
+    write_report(runs, path / REPORT, about)
+    files.append(path / REPORT)
+    return Fit(problem, runs, chosen, plain, findings, tuple(files))
 
 
 def _draw(runs: Runs, path: Path) -> Path:
@@ -140,8 +97,8 @@ def _draw(runs: Runs, path: Path) -> Path:
     return path
 
 
-def write_schema(folder: Path, problem: Problem) -> None:
-    """What new rows need to be treated alike, and the model's name."""
+def write_schema(folder: Path, problem: Problem, command: Sequence[str] | None = None) -> None:
+    """What new rows need to be treated alike, the model's name, and the command that was given."""
     assert problem.table is not None
     target = problem.table.schema.target
     one = not target.classes or isinstance(problem.template.loss, nn.BCEWithLogitsLoss)
@@ -151,6 +108,7 @@ def write_schema(folder: Path, problem: Problem) -> None:
         "outputs": 1 if one else len(target.classes),
         "loss": type(problem.template.loss).__name__,
         "asked": dict(problem.table.asked),
+        "command": None if command is None else list(command),
     }
     write_json(folder / "schema.json", described)
 

@@ -43,14 +43,20 @@ def instructive_failure(runs: Runs) -> Run | None:
     return None if worst == best else runs[worst]
 
 
-def findings_of(runs: Runs) -> list[tuple[str, Run, Finding]]:
-    """The best run and the most instructive failure: what it is, the run, and its finding."""
+def worth_telling(runs: Runs) -> list[tuple[str, Run]]:
+    """The best run and the most instructive failure: what it is, and the run."""
     chosen: list[tuple[str, Run]] = []
     if np.isfinite(runs.score).any():
         chosen.append(("the best run", runs.best))
     failure = instructive_failure(runs)
     if failure is not None:
         chosen.append(("an instructive failure", failure))
+    return chosen
+
+
+def findings_of(runs: Runs) -> list[tuple[str, Run, Finding]]:
+    """What is worth telling of first: what it is, the run, and its finding."""
+    chosen = worth_telling(runs)
     places = [run.place for _, run in chosen]
     found = explain_runs(runs[places]) if places else []
     return [(what, run, one) for (what, run), one in zip(chosen, found, strict=True)]
