@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import polars as pl
@@ -34,6 +34,7 @@ from downslope.records import (
 
 if TYPE_CHECKING:
     from downslope.explain.findings import Finding
+    from downslope.views.animation import What
     from downslope.views.figures import Plots
 
 
@@ -192,36 +193,11 @@ class Runs:
         return Plots(self)
 
     def animate(
-        self,
-        path: str | Path,
-        what: Literal["fit", "path", "losses"] | None = None,
-        run: int | Run | None = None,
-        frames: int = 100,
-        seconds: float = 8.0,
-    ) -> Path:
-        """Write a moving picture: a prediction, a path or loss curves on their way.
-
-        Its frames are spread evenly over what changes, not over the steps. In each stand its step
-        and its loss. It repeats for ever, and holds the last frame for a second. It is written
-        whole or not at all.
-
-        Args:
-            path: where to; the ending says whether as ``.gif``, or as ``.mp4`` by ffmpeg.
-            what: "fit" (the prediction beside the data, or a classifier's regions), "path" (over
-                the loss of one or two numbers) or "losses". By default "fit" where there is one
-                feature (two of a classifier), else "path" where there are one or two parameters,
-                else "losses".
-            run: which; its place here, or a `Run`. By default the best, and for "losses" all.
-            frames: how many at most; seconds: how long they take together.
-
-        Returns:
-            The path.
-
-        Raises:
-            InputError: if the records hold too little (a fit and a path need
-                ``keep=("loss", "parameters")``), or ffmpeg is not there.
-            StudyError: if it cannot be written.
-        """
+        self, path: str | Path, what: What | None = None, run: int | Run | None = None,
+        frames: int = 100, seconds: float = 8.0,
+    ) -> Path:  # fmt: skip
+        """Write a moving picture (``.gif`` or ``.mp4``) of a fit, a path or loss curves on their
+        way; see `downslope.views.animation.animate`."""
         from downslope.views.animation import animate
 
         return animate(self, path, what, run, frames, seconds)

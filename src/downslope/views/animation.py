@@ -49,7 +49,29 @@ def animate(
     frames: int = 100,
     seconds: float = 8.0,
 ) -> Path:
-    """Write a moving picture of some runs; see `downslope.runs.Runs.animate`."""
+    """Write a moving picture of some runs: a prediction, a path or loss curves on their way.
+
+    Its frames are spread evenly over what changes, not over the steps. In each stand its step and
+    its loss. It repeats for ever, and holds the last frame for a second. It is written whole or not
+    at all.
+
+    Args:
+        path: where to; the ending says whether as ``.gif``, or as ``.mp4`` by ffmpeg.
+        what: "fit" (the prediction beside the data, or a classifier's regions), "path" (over the
+            loss of one or two numbers) or "losses". By default "fit" where there is one feature
+            (two of a classifier), else "path" where there are one or two parameters, else "losses".
+        run: which; its place among `runs`, or a `Run`. By default the best, and for "losses" all.
+        frames: how many at most: what nobody would see change is left out.
+        seconds: how long they take together, at most.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: if the records hold too little (a fit and a path need
+            ``keep=("loss", "parameters")``), or ffmpeg is not there.
+        StudyError: if the file cannot be written.
+    """
     target, write = _writer(path)
     asked: Any = what
     if asked is not None and asked not in get_args(What):
@@ -154,7 +176,7 @@ def _palette(some: Sequence[Image.Image]) -> Image.Image:
     for place, frame in enumerate(some):
         together.paste(frame, (0, place * height))
     found = together.quantize(_COLOURS, method=Image.Quantize.MEDIANCUT)
-    colours = np.array(found.getpalette()[: 3 * _COLOURS]).reshape(-1, 3)
+    colours = np.array((found.getpalette() or [])[: 3 * _COLOURS]).reshape(-1, 3)
     colours[colours.min(1) > 247] = 255  # the ground is to stay white
     found.putpalette(colours.ravel().tolist())
     return found

@@ -201,7 +201,7 @@ def path_scene(data: PathFrames) -> Scene:
         x, y = way.points[:, 0], way.points[:, 1]
     low, high = _far(axes.get_xlim()), _far(axes.get_ylim())
     x, y = np.clip(x, *low), np.clip(np.nan_to_num(y, nan=high[1], posinf=high[1]), *high)
-    dots = {"marker": "o", "markersize": 3} if len(x) <= 200 else {}
+    dots: dict[str, Any] = {"marker": "o", "markersize": 3} if len(x) <= 200 else {}
     (line,) = axes.plot(x, y, color=RED, linewidth=1.1, label="steps", zorder=3, **dots)
     handles += [line]
     handles += axes.plot(
