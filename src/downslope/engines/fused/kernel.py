@@ -167,7 +167,8 @@ class Kernel:
         builder.position_at_end(end)
         self._put_back()
         progress = at(emit, frame.address("progress"), "i64", self.tile)
-        emit.builder.store_atomic(self.done.get().ir, progress, "release", 8)
+        emit.builder.fence("release")
+        emit.store(self.done.get(), progress, True)
 
     def _leave(self, condition: Value, target: ir.Block) -> None:
         builder = self.emit.builder

@@ -105,8 +105,8 @@ class Verdicts:
         if spec.judges:
             self._judge_course(loss.get(), validation.get(), first, done)
         progress = at(emit, frame.address("progress"), "i64", kernel.tile)
-        # Whoever looks on reads this first: the records up to it are there then.
-        emit.builder.store_atomic(done.ir, progress, "release", 8)
+        emit.builder.fence("release")  # whoever looks on and reads this finds the record written
+        emit.store(done, progress, True)
 
     def _set_limit(self, loss: Value) -> None:
         """Divergence × max(1, |loss|), rounded down, and at most the largest number."""
