@@ -18,7 +18,7 @@ from typing import Any, Literal, Protocol, get_args
 from downslope.engines.work import Glimpse, Onlooker
 from downslope.errors import InputError, nearest
 from downslope.plan import Plan
-from downslope.views.data.live import MOST_LINES, Live, Seen, of_losses
+from downslope.views.data.live import Live, Seen, of_losses
 from downslope.views.live_chart import LEAST_HEIGHT, loss_chart
 
 Where = Literal["terminal", "notebook", "window"]
@@ -112,7 +112,7 @@ class LiveView:
 
     def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
         self.screen, self.clock = screen, clock
-        self.next = -float("inf")
+        self.next = self.asked = -float("inf")
         self.seen: Seen | None = None
         self.newest: Callable[[], Live] | None = None
         self.broken = False
@@ -127,6 +127,7 @@ class LiveView:
         trace: TracebackType | None,
     ) -> None:
         try:
+            self.asked = self.clock()
             self._draw()
         finally:
             self._guarded(self.screen.close)
@@ -138,7 +139,7 @@ class LiveView:
 
         def look(glimpse: Glimpse) -> None:
             self._guarded(lambda: seen.take(glimpse))
-            if self.due():
+            if self.clock() >= self.next:
                 self._draw()
 
         return Onlooker(seen.wanted, self.due, look)
@@ -152,16 +153,19 @@ class LiveView:
 
     def due(self) -> bool:
         """Whether it is time to draw again."""
-        return not self.broken and self.clock() >= self.next
+        now = self.clock()
+        if self.broken or now < self.next:
+            return False
+        self.asked = now
+        return True
 
     def _draw(self) -> None:
         newest = self.newest
         if newest is None:
             return
-        before = self.clock()
         self._guarded(lambda: self.screen.show(newest()))
-        after = self.clock()
-        self.next = after + max(_OFTEN, (after - before) / _SHARE)
+        now = self.clock()  # gathering what is drawn began when it was due
+        self.next = now + max(_OFTEN, (now - self.asked) / _SHARE)
 
     def _guarded(self, draw: Callable[[], None]) -> None:
         """Draw; a failure of the view must not cost the runs."""
@@ -261,7 +265,7 @@ class Notebook:
         from downslope.views.drawing.live import LivePicture
 
         if self.picture is None or (data.ground is not None and not self.picture.fits):
-            self.picture = LivePicture(data, MOST_LINES if len(data.lines) > 1 else 0)
+            self.picture = LivePicture(data)
         else:
             self.picture.show(data)
         shown = _Png(self.picture.png(), data.words)
@@ -315,7 +319,7 @@ class Window:
             return  # closed by hand: the runs go on
         if self.picture is None or (data.ground is not None and not self.picture.fits):
             self.figure.clear()
-            self.picture = LivePicture(data, MOST_LINES if len(data.lines) > 1 else 0, self.figure)
+            self.picture = LivePicture(data, self.figure)
             self.plt.show(block=False)
         else:
             self.picture.show(data)

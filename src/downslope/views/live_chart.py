@@ -43,7 +43,10 @@ def loss_chart(data: Live, width: int, height: int) -> str:
         x, y = _dots(data, line, cells.shape)
         _draw(cells, x, y)
         if len(x):
-            ends[(int(y[-1]) // 4, min(int(x[-1]) // 2 + 1, columns - 1))] = letter
+            row, column = int(y[-1]) // 4, min(int(x[-1]) // 2 + 1, columns - 1)
+            while (row, column) in ends and column:
+                column -= 1  # beside the letter of a line that ends at the same place
+            ends[(row, column)] = letter
     rows = []
     for row in range(height):
         drawn = [chr(_BRAILLE + bits) if bits else " " for bits in cells[row]]
@@ -57,6 +60,8 @@ def loss_chart(data: Live, width: int, height: int) -> str:
 
 
 def _last(line: LiveLine) -> str:
+    if line.diverged:
+        return ": diverged"
     return f": {line.losses[-1]:.4g}" if len(line.losses) else ": not begun"
 
 

@@ -24,11 +24,13 @@ _WINDOWS = 50
 
 @dataclass(frozen=True, eq=False)
 class LiveLine:
-    """The records of one run so far: steps and losses (records,), finite."""
+    """The records of one run so far: steps and losses (records,), finite; thin: drawn faintly."""
 
     label: str
     steps: Floats
     losses: Floats
+    diverged: bool = False
+    thin: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +38,7 @@ class Live:
     """What is known at a moment.
 
     Attributes:
-        lines: of up to `MOST_LINES` runs.
+        lines: of up to `MOST_LINES` runs that have begun; of_lines: how many there will be.
         words: how far it is, in one line.
         until: where the axis of steps ends; limits: of the loss axis; log: whether by logarithms.
         ground, made: data and a prediction, of one run whose parameters are recorded; else None.
@@ -44,6 +46,7 @@ class Live:
     """
 
     lines: tuple[LiveLine, ...]
+    of_lines: int
     words: str
     until: float
     limits: tuple[float, float]
@@ -87,7 +90,9 @@ class Seen:
             number, there = int(numbers[place]), np.isfinite(glimpse.loss[line])
             losses = glimpse.loss[line][there].astype(np.float64)
             steps = glimpse.steps[there].astype(np.float64)
-            self.lines[number] = LiveLine(self.labels[number], steps, losses)
+            self.lines[number] = LiveLine(
+                self.labels[number], steps, losses, bool(glimpse.diverged[place])
+            )
             if glimpse.parameters is not None and len(losses) and not glimpse.diverged[place]:
                 held = {name: v[line].clone() for name, v in glimpse.parameters.items()}
                 self.scores[number] = (self.sign * losses[-1], held)
@@ -104,7 +109,9 @@ class Seen:
             line = self.lines[number]
             of_fit = f"step {int(line.steps[-1]):,}, loss {line.losses[-1]:.4g}"
             of_fit += f"\n{line.label}" if self.runs > 1 else ""
-        return Live(lines, self._words(), float(until), *_axis(lines), ground, made, of_fit)
+        axis = _axis(lines)
+        count = len(self.wanted)
+        return Live(lines, count, self._words(), float(until), *axis, ground, made, of_fit)
 
     def _words(self) -> str:
         words = [f"step {self.step:,} of {self.updates:,}"]
@@ -126,7 +133,7 @@ def of_losses(losses: list[float | None]) -> Live:
     values = np.array([np.nan if v is None else v for v in losses], dtype=np.float64)
     steps = np.arange(1, len(values) + 1, dtype=np.float64)
     there = np.isfinite(values)
-    lines = [LiveLine("batch's loss", steps[there], values[there])]
+    lines = [LiveLine("batch's loss", steps[there], values[there], thin=True)]
     width = max(1, int(there.sum()) // _WINDOWS)
     if width > 1:
         mean = np.convolve(values[there], np.ones(width) / width, mode="valid")
@@ -136,7 +143,7 @@ def of_losses(losses: list[float | None]) -> Live:
         words += f", loss {lines[-1].losses[-1]:.4g}"
     bad = int((~there & np.array([v is not None for v in losses], dtype=bool)).sum())
     words += f", {bad:,} losses not finite" if bad else ""
-    return Live(tuple(lines), words, float(max(len(values), 1)), *_axis(tuple(lines)))
+    return Live(tuple(lines), 2, words, float(max(len(values), 1)), *_axis(tuple(lines)))
 
 
 def labels(settings: pl.DataFrame, rows: NDArray[np.int64]) -> list[str]:

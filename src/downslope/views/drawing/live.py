@@ -37,8 +37,9 @@ class LivePicture:
         figure: to draw into; by default one of its own.
     """
 
-    def __init__(self, first: Live, lines: int, figure: Figure | None = None) -> None:
+    def __init__(self, first: Live, figure: Figure | None = None) -> None:
         self.fits = first.ground is not None
+        lines = first.of_lines if first.of_lines > 1 else 0  # a single one needs no name
         width, height = (2 * WIDTH if self.fits else WIDTH), _HEIGHT + _ROW * lines
         with own_style():
             self.figure = picture(width, height) if figure is None else figure
@@ -46,19 +47,28 @@ class LivePicture:
             self.figure.set_dpi(_DOTS_PER_INCH)
             if figure is not None:
                 figure.set_size_inches(width, height)
-            panels = self.figure.subplots(1, 2 if self.fits else 1, squeeze=False)[0]
-            self.figure.subplots_adjust(
-                left=0.75 / width, right=1 - 0.2 / width, top=1 - 0.5 / height,
-                bottom=(_FOOT + _ROW * lines) / height, wspace=0.22,
-            )  # fmt: skip
+            bottom = (_FOOT + _ROW * lines) / height
+            panels = [
+                self.figure.add_axes(
+                    (
+                        (place * WIDTH + 0.75) / width,
+                        bottom,
+                        (WIDTH - 0.95) / width,
+                        1 - 0.5 / height - bottom,
+                    )
+                )
+                for place in range(2 if self.fits else 1)
+            ]
             self.axes: Any = panels[0]
             prepare(self.axes, "Step (updates of the parameters)", "Loss")
+            self.axes.tick_params(which="both", labelsize=SMALL)
             self.axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
             self.lines = [self.axes.plot([], [], color=c, linewidth=1.4)[0] for c in PALETTE[:6]]
             self.words = self.figure.text(
                 0.15 / width, 1 - 0.12 / height, "", va="top", fontsize=SMALL, family=families()
             )
             self.legend: Any = None
+            self.names: list[str] = []
             self.prediction: Any = None
             if self.fits:
                 self._prepare_fit(panels[1], first)
@@ -83,11 +93,14 @@ class LivePicture:
             for drawn, line in zip(self.lines, data.lines, strict=False):
                 floor = data.limits[0] if data.log else -np.inf
                 drawn.set_data(line.steps, np.maximum(line.losses, floor))
-                drawn.set_marker("o" if len(line.steps) == 1 else "")
+                drawn.set_linewidth(0.7 if line.thin else 1.5)
+                drawn.set_alpha(0.5 if line.thin else 1.0)
+                drawn.set_markevery([max(len(line.steps) - 1, 0)])  # one mark, at the end
+                drawn.set_marker("x" if line.diverged else "o" if len(line.steps) == 1 else "")
             self.words.set_text(text(data.words, 110 if self.fits else 80))
-            names = [line.label for line in data.lines]
-            if self.legend is None or len(names) > len(self.legend.get_texts()):
-                self._name(names)
+            self._name(
+                [line.label + (": diverged" if line.diverged else "") for line in data.lines]
+            )
             if self.prediction is not None and data.made is not None:
                 low, high = self.prediction.axes.get_ylim()
                 far = 100 * (high - low)
@@ -97,11 +110,15 @@ class LivePicture:
                 self.fit_words.set_text(said)
 
     def _name(self, names: list[str]) -> None:
-        """A legend below, a line a row; only where there is more than one."""
-        if len(names) < 2:
+        """A legend below, a line a row; made anew only where there is something new to say."""
+        if names == self.names:
             return
+        self.names = names
         if self.legend is not None:
             self.legend.remove()
+            self.legend = None
+        if len(names) < 2:
+            return
         self.legend = self.figure.legend(
             self.lines[: len(names)], [f" {text(name, 60)}" for name in names],
             loc="lower left", frameon=False, prop={"size": SMALL, "family": families()},
