@@ -286,24 +286,27 @@ def _displayed(shown: Any) -> Any:
 class Window:
     """A window of matplotlib's, the one place where pyplot is used.
 
+    Args:
+        pyplot: matplotlib's by default.
+
     Raises:
         InputError: if no window can be opened here.
     """
 
     fits = True
 
-    def __init__(self) -> None:
-        import matplotlib.pyplot as plt
-
+    def __init__(self, pyplot: Any = None) -> None:
+        plt = importlib.import_module("matplotlib.pyplot") if pyplot is None else pyplot
         self.plt = plt
         backend = str(plt.get_backend())
         if backend.lower() in _WINDOWLESS:
             raise InputError(_no_window(f"matplotlib draws by {backend!r}, which has no windows"))
         try:
-            self.figure = plt.figure("Downslope")
+            self.figure = plt.figure()
         except Exception as error:  # each toolkit has errors of its own
             said = " ".join(str(error).split())
             raise InputError(_no_window(said)) from error
+        self.number: int = self.figure.number
         self.picture: Any = None
 
     def close_at_once(self) -> None:
@@ -315,7 +318,7 @@ class Window:
         from downslope.views.drawing.live import LivePicture
         from downslope.views.drawing.style import own_style
 
-        if not self.plt.fignum_exists(self.figure.number):
+        if not self.plt.fignum_exists(self.number):
             return  # closed by hand: the runs go on
         if self.picture is None or (data.ground is not None and not self.picture.fits):
             self.figure.clear()

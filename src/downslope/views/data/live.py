@@ -117,14 +117,14 @@ class Seen:
         words = [f"step {self.step:,} of {self.updates:,}"]
         if self.runs > 1:
             words.append(f"{self.done:,} of {self.runs:,} runs done")
+        if self.diverged.any():
+            words.append("diverged" if self.runs == 1 else f"{self.diverged.sum():,} diverged")
         good = np.where(self.diverged, np.inf, self.sign * self.last)
         if np.isfinite(good).any():
             best = int(np.nanargmin(good))
             (label,) = labels(self.settings, np.array([best]))
             what = "loss" if self.runs == 1 else "best loss"
             words.append(f"{what} {self.last[best]:.4g}" + (f" ({label})" if self.runs > 1 else ""))
-        if self.diverged.any():
-            words.append("diverged" if self.runs == 1 else f"{self.diverged.sum():,} diverged")
         return ", ".join(words)
 
 

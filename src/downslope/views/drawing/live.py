@@ -25,7 +25,7 @@ from downslope.views.drawing.style import (
 THICK_RED = "#E00000"
 _DOTS_PER_INCH = 100
 _HEIGHT = 3.6
-_FOOT = 0.62
+_FOOT, _LEFT = 0.62, 0.95
 _ROW = 0.19
 
 
@@ -51,9 +51,9 @@ class LivePicture:
             panels = [
                 self.figure.add_axes(
                     (
-                        (place * WIDTH + 0.75) / width,
+                        (place * WIDTH + _LEFT) / width,
                         bottom,
-                        (WIDTH - 0.95) / width,
+                        (WIDTH - _LEFT - 0.2) / width,
                         1 - 0.5 / height - bottom,
                     )
                 )
