@@ -26,8 +26,11 @@ Where = Literal["terminal", "notebook", "window"]
 _OFTEN = 0.1
 """Seconds between two redraws, at least."""
 
-_SHARE = 0.05
-"""Of the time, what redrawing may take at most."""
+_SHARE = 0.1
+"""Of the time, what redrawing may take, as long as there is a picture every `_SELDOM` seconds: the
+first takes long, since matplotlib looks for its fonts then."""
+
+_SELDOM = 2.0
 
 _TALLEST = 14
 _WINDOWLESS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
@@ -107,7 +110,8 @@ def screen_for(where: Where) -> Screen:
 class LiveView:
     """Shows what is seen, now and then, on a screen; used in a ``with`` block.
 
-    Redraws at most every `_OFTEN` seconds, and less where they take long: `_SHARE` of the time.
+    Redraws at most every `_OFTEN` seconds, and less often where that would take more than `_SHARE`
+    of the time, down to every `_SELDOM` seconds.
     """
 
     def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
@@ -165,7 +169,7 @@ class LiveView:
             return
         self._guarded(lambda: self.screen.show(newest()))
         now = self.clock()  # gathering what is drawn began when it was due
-        self.next = now + max(_OFTEN, (now - self.asked) / _SHARE)
+        self.next = now + max(_OFTEN, min((now - self.asked) / _SHARE, _SELDOM))
 
     def _guarded(self, draw: Callable[[], None]) -> None:
         """Draw; a failure of the view must not cost the runs."""
