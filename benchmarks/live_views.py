@@ -33,9 +33,9 @@ from downslope.views.live import LiveView, Notebook, Screen, Terminal
 
 KEPT = ("loss", "parameters")
 CASES = {  # engine: (runs, steps)
-    "looped": (1, 10_000),
-    "stacked": (64, 4_000),
-    "fused": (256, 200_000),
+    "looped": (1, 5_000),
+    "stacked": (64, 2_000),
+    "fused": (256, 100_000),
 }
 
 

@@ -6,8 +6,10 @@ import io
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from downslope.views.data.live import Live
 from downslope.views.drawing.style import (
@@ -106,7 +108,7 @@ class LivePicture:
                 far = 100 * (high - low)
                 self.prediction.set_ydata(np.clip(data.made, low - far, high + far))
                 first, *rest = data.of_fit.split("\n")
-                said = first + "".join(f" ({text(label)})" for label in rest)
+                said = first + "".join(f" ({text(label, 34)})" for label in rest)
                 self.fit_words.set_text(said)
 
     def _name(self, names: list[str]) -> None:
@@ -126,7 +128,11 @@ class LivePicture:
         )  # fmt: skip
 
     def png(self) -> bytes:
-        """As it stands."""
+        """As it stands, in half the time that ``savefig`` takes, which draws everything twice."""
+        canvas = FigureCanvasAgg(self.figure)
+        with own_style():
+            canvas.draw()
         buffer = io.BytesIO()
-        self.figure.savefig(buffer, format="png", dpi=_DOTS_PER_INCH)
+        drawn = np.asarray(canvas.buffer_rgba())[..., :3]
+        Image.fromarray(drawn).save(buffer, format="PNG", compress_level=4)
         return buffer.getvalue()
