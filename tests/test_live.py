@@ -156,6 +156,19 @@ class TestRuns:
         same_bits(plain, seen)
         assert len(screen.shown) == 1 and "looped" in seen.settings["engine"][0]
 
+    def test_a_model_that_takes_other_rows_only_is_shown_without_prediction(self, screen):
+        class Picky(nn.Linear):
+            def forward(self, x):
+                if len(x) == 201:
+                    raise ValueError("not so many")
+                return super().forward(x)
+
+        x = torch.linspace(-1, 1, 12).reshape(-1, 1)
+        problem = ds.Problem.from_model(lambda: Picky(1, 1), x, x, loss=nn.MSELoss())
+        with pytest.warns(LiveViewWarning, match="no prediction is shown: ValueError: not so many"):
+            runs = descend(problem, lr=0.1, steps=3, keep=BOTH, live=True)
+        assert len(runs) == 1 and screen.shown[-1].made is None and screen.shown[-1].lines
+
     def test_ctrl_c_keeps_what_was_finished(self, screen):
         once = []
 

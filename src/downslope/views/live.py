@@ -117,7 +117,6 @@ class LiveView:
     def __init__(self, screen: Screen, clock: Callable[[], float] = time.monotonic) -> None:
         self.screen, self.clock = screen, clock
         self.next = self.asked = -float("inf")
-        self.seen: Seen | None = None
         self.newest: Callable[[], Live] | None = None
         self.broken = False
 
@@ -138,7 +137,11 @@ class LiveView:
 
     def onlooker(self, plan: Plan, done: int) -> Onlooker:
         """Somebody who looks on at the runs of a plan, of which so many were done before."""
-        seen = self.seen = Seen(plan, self.screen.fits, done)
+        try:
+            seen = Seen(plan, self.screen.fits, done)
+        except Exception as error:  # of the user's model, which is asked for predictions
+            _warn("no prediction is shown", error)
+            seen = Seen(plan, False, done)
         self.newest = seen.now
 
         def look(glimpse: Glimpse) -> None:
@@ -179,13 +182,12 @@ class LiveView:
             draw()
         except Exception as error:  # whatever a terminal, a kernel or a window system raises
             self.broken = True
-            said = " ".join(str(error).split()) or "no reason given"
-            warnings.warn(
-                f"the live view failed with {type(error).__name__}: {said}; what it showed goes on "
-                "without it",
-                LiveViewWarning,
-                stacklevel=4,
-            )
+            _warn("the live view has ended, what it showed goes on", error)
+
+
+def _warn(what: str, error: Exception) -> None:
+    said = " ".join(str(error).split()) or "no reason given"
+    warnings.warn(f"{what}: {type(error).__name__}: {said}", LiveViewWarning, stacklevel=5)
 
 
 class Terminal:
