@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import optim
@@ -39,6 +39,9 @@ from downslope.runs import Runs
 from downslope.schedules import Schedule
 from downslope.study import Study
 
+if TYPE_CHECKING:
+    from downslope.views.live import Where
+
 
 def descend(
     problem: Problem,
@@ -64,6 +67,7 @@ def descend(
     engine: str = "auto",
     study: str | Path | None = None,
     progress: bool = True,
+    live: bool | Literal["terminal", "notebook", "window"] | None = None,
     **hyperparameters: Any,
 ) -> Runs:
     """Carry out a family of descents.
@@ -105,6 +109,11 @@ def descend(
             parameters) are replaced by the few of a factor there; ``runs.plan.reasons`` says so.
         study: a folder to write to as it goes; if it is there already, it is resumed.
         progress: show progress, where the output is a terminal.
+        live: draw the losses while they are made: "terminal" (text that redraws itself on stderr),
+            "notebook" (with the prediction beside them, where there is one feature and "parameters"
+            are kept) or "window" (the same by matplotlib); True: a notebook or terminal if this is
+            one. Up to six runs, evenly spread over all, have a line. All runs are carried out in
+            this process then; their numbers are the same to the bit.
         **hyperparameters: of the optimizers, by torch's names.
 
     Returns:
@@ -120,6 +129,7 @@ def descend(
     >>> [round(loss, 3) for loss in runs.table["final_loss"]]
     [1.003, 1.0, 26.0]
     """
+    where = where_of(live, keep)
     problem = checked(problem).to(dtype=dtype_of(dtype), device=device_of(device))
     if validation is not None:
         problem = with_validation(problem, validation)
@@ -175,7 +185,25 @@ def descend(
             try_schedule(Work(problem, group, options, tuple(starts)))
     plan = replace(make_plan(problem, options, starts, groups, engine), tuned=rates)
     check_memory(plan)
+    view = None
+    if where is not None:
+        from downslope.views.live import LiveView, screen_for
+
+        view = LiveView(screen_for(where))
+    shown = progress and where != "terminal"  # two things that redraw themselves would collide
     if study is None:
-        return carry_out(plan, None, progress)
+        return carry_out(plan, None, shown, view)
     with Study.open(study, plan) as opened:
-        return carry_out(plan, opened, progress)
+        return carry_out(plan, opened, shown, view)
+
+
+def where_of(live: Any, keep: Sequence[str]) -> Where | None:
+    """Where a live view is to be shown, if anywhere; what hinders it is said here."""
+    if live is None or live is False:
+        return None
+    from downslope.views.live import where_to_show
+
+    where = where_to_show(live)
+    if where is not None and "loss" not in kept_of(keep):
+        raise InputError("a live view shows the loss at the records: add 'loss' to keep=")
+    return where

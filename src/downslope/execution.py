@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from downslope.engines.processes import shared_out
 from downslope.engines.work import Outcome, Tick
@@ -13,6 +15,9 @@ from downslope.records import settings_table
 from downslope.runs import Runs, assemble
 from downslope.study import Study
 
+if TYPE_CHECKING:
+    from downslope.views.live import LiveView
+
 WORTH_PROCESSES = 0.5
 """Seconds of work above which it is shared out over processes."""
 
@@ -21,8 +26,14 @@ class InterruptedWarning(UserWarning):
     """A descent was interrupted; the runs that were finished are returned."""
 
 
-def carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
-    """All chunks that are not done yet; what is finished is kept whatever happens."""
+def carry_out(
+    plan: Plan, study: Study | None, progress: bool, view: LiveView | None = None
+) -> Runs:
+    """All chunks that are not done yet; what is finished is kept whatever happens.
+
+    Args:
+        view: shows the records while they are made; all runs are carried out in this process then.
+    """
     done = {} if study is None else study.finished()
     outcomes, written = dict(done), set(done)
     places = [place for place in range(len(plan.chunks)) if place not in done]
@@ -30,11 +41,13 @@ def carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
     together = [place for place in places if plan.alone(plan.chunks[place])]
     one_by_one = [place for place in places if place not in set(together)]
     seconds = sum(plan.seconds(plan.chunks[place]) for place in together)
-    worthwhile = seconds > WORTH_PROCESSES
+    worthwhile = seconds > WORTH_PROCESSES and view is None
+    found = sum(len(plan.index(plan.chunks[place])) for place in done)
+    onlooker = None if view is None else view.onlooker(plan, found)
     interrupted = False
 
     def one(place: int, tick: Tick) -> Outcome:
-        return plan.carry_out(plan.chunks[place], tick)
+        return plan.carry_out(plan.chunks[place], tick, onlooker)
 
     def keep(place: int, outcome: Outcome) -> None:
         outcomes[place] = outcome
@@ -53,7 +66,10 @@ def carry_out(plan: Plan, study: Study | None, progress: bool) -> Runs:
     total = sum(_updates(plan, chunk) for chunk in chunks)
     runs_left = sum(len(plan.index(chunk)) for chunk in chunks)
     epochs = None if plan.options.epochs is None else plan.options.epochs * runs_left
-    with Progress(total, plan.runs, shown=progress, epochs=epochs) as shown:
+    with (
+        Progress(total, plan.runs, shown=progress, epochs=epochs) as shown,
+        nullcontext() if view is None else view,
+    ):
         for outcome in done.values():
             shown.found(outcome)
         try:

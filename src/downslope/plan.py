@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from downslope.engines.fused import serve
 from downslope.engines.fused.prepare import program_of
 from downslope.engines.processes import CAN_FORK, threads
 from downslope.engines.program import NotStackableError
-from downslope.engines.work import Options, Outcome, Start, Tick, Work
+from downslope.engines.work import Onlooker, Options, Outcome, Start, Tick, Work
 from downslope.errors import DownslopeError, EngineError, ProblemError, nearest
 from downslope.groups import Group
 from downslope.problem import Problem
@@ -105,14 +105,19 @@ class Plan:
         group, number = self.groups[chunk.group], chunk.group
         return Work(self.problem, group, self.options, self.starts, self.traced, number=number)
 
-    def carry_out(self, chunk: Chunk, tick: Tick = lambda updates, diverged: None) -> Outcome:
+    def carry_out(
+        self,
+        chunk: Chunk,
+        tick: Tick = lambda updates, diverged: None,
+        onlooker: Onlooker | None = None,
+    ) -> Outcome:
         """The outcome of a chunk's runs, in the order of their group."""
         engine = _RUN[chunk.engine]
         try:
             with threads(1 if self.alone(chunk) else None):
                 if chunk.engine in FUSED:  # made for all of the group, whichever run comes first
                     program_of(self._whole(chunk), FUSED[chunk.engine])
-                return engine(self.work(chunk), tick)
+                return engine(replace(self.work(chunk), onlooker=onlooker), tick)
         except DownslopeError:
             raise
         except NotStackableError as error:

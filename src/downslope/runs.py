@@ -34,6 +34,7 @@ from downslope.records import (
 
 if TYPE_CHECKING:
     from downslope.explain.findings import Finding
+    from downslope.views.animation import What
     from downslope.views.figures import Plots
 
 
@@ -190,6 +191,16 @@ class Runs:
         from downslope.views.figures import Plots
 
         return Plots(self)
+
+    def animate(
+        self, path: str | Path, what: What | None = None, run: int | Run | None = None,
+        frames: int = 100, seconds: float = 8.0,
+    ) -> Path:  # fmt: skip
+        """Write a moving picture (``.gif`` or ``.mp4``) of a fit, a path or loss curves on their
+        way; see `downslope.views.animation.animate`."""
+        from downslope.views.animation import animate
+
+        return animate(self, path, what, run, frames, seconds)
 
     def explain(self) -> list[Finding]:
         """What each run did and why, with evidence and advice; see `downslope.explain`.

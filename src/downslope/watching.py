@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # to watch needs no pictures
     from matplotlib.figure import Figure
 
     from downslope.views.data.watched import WatchData
+    from downslope.views.live import LiveView, Where
 
 Loss = TypeVar("Loss", Tensor, float)
 
@@ -37,9 +38,16 @@ class Watch:
     """What `watch` gives: records while the block runs, findings after it."""
 
     def __init__(
-        self, model: nn.Module, optimizer: optim.Optimizer, wishes: Wishes, report: bool
+        self,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        wishes: Wishes,
+        report: bool,
+        live: Where | None = None,
     ) -> None:
         self.model, self.optimizer = model, optimizer
+        self._live = live
+        self._view: LiveView | None = None
         self._wishes, self._report = wishes, report
         self._recorder: Recorder | None = None
         self._watched: Watched | None = None
@@ -49,7 +57,13 @@ class Watch:
     def __enter__(self) -> Watch:
         if self._recorder is not None:
             raise DownslopeError("a watch sees one block: make another with downslope.watch(...)")
-        self._recorder = Recorder(self.model, self.optimizer, self._wishes)
+        onlooker = None
+        if self._live is not None:
+            from downslope.views.live import LiveView, screen_for
+
+            self._view = LiveView(screen_for(self._live))
+            onlooker = self._view.look_at
+        self._recorder = Recorder(self.model, self.optimizer, self._wishes, onlooker)
         self._recorder.attach()
         return self
 
@@ -62,6 +76,8 @@ class Watch:
         recorder = self._recorder
         assert recorder is not None
         recorder.detach()
+        if self._view is not None:
+            self._view.__exit__(kind, error, trace)
         self._watched = recorder.records()
         mine = isinstance(error, LoopStopped) and error.args[0] is recorder
         if mine:
@@ -192,6 +208,7 @@ def watch(
     scheduler: Any = None,
     stop: bool = False,
     report: bool = False,
+    live: bool | Where | None = None,
 ) -> Watch:
     """Look at a training loop of your own; afterwards say what it did, and what is wrong with it.
 
@@ -223,6 +240,8 @@ def watch(
             skipped, a `StoppedWarning` says so, and the program goes on after the block; `stopped`
             is the step, the parameters are those from before it. Waits for the device each step.
         report: print the findings when the block is left.
+        live: draw the batches' losses as they come: "terminal", "notebook" or "window", as in
+            `descend`; True: whichever this is.
 
     Raises:
         InputError: one sentence on what is wrong.
@@ -278,7 +297,12 @@ def watch(
         scheduler=scheduler,
         stop=bool(stop),
     )
-    return Watch(model, optimizer, wishes, bool(report))
+    where = None
+    if live is not None and live is not False:
+        from downslope.views.live import where_to_show
+
+        where = where_to_show(live)
+    return Watch(model, optimizer, wishes, bool(report), where)
 
 
 def _named(value: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn, optim
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -139,6 +140,7 @@ class _Descent:
             if update == work.updates:
                 break
         self.tick(done - told, int(recorder.outcome.first_bad_step[0] >= 0))
+        recorder.show(len(at), self._parameters_at, done=True)
         return self._finish()
 
     def _step(self, update: int, rows: Rows | None) -> float:
@@ -247,6 +249,15 @@ class _Descent:
                     shape = (1, len(self.work.record_at), *p.shape)
                     recorder.outcome.path[name] = torch.full(shape, math.nan, dtype=p.dtype)
                 recorder.outcome.path[name][0, record] = p.detach().cpu()
+
+        recorder.show(record + 1, self._parameters_at)
+
+    def _parameters_at(
+        self, runs: NDArray[np.int64], records: NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        """Those of the only run, if wanted."""
+        path = self.recorder.outcome.path or {}
+        return {name: value[runs, records] for name, value in path.items()}
 
     def _full_loss(self, rows: Rows | None) -> float:
         """The loss over all rows in evaluation mode."""

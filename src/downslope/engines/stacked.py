@@ -279,6 +279,7 @@ class _Chunk:
         if recorder.outcome.path is not None:
             going = recorder.outcome.steps[self.places, record] >= 0
             self.path[self.places[going], record] = self.flat.cpu()[going]
+        recorder.show(record + 1, self._parameters_at)
 
     def _spread(self, values: Tensor) -> NDArray[Any]:
         """Values of the stack's rows as values of all the chunk's runs."""
@@ -332,7 +333,13 @@ class _Chunk:
         self.state = {n: s[mask] for n, s in self.state.items()}
         self.hyper.keep(going)
 
+    def _parameters_at(
+        self, runs: NDArray[np.int64], records: NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        return self.layout.split(self.path[runs, records])
+
     def _finish(self) -> Outcome:
+        self.recorder.show(len(self.work.record_at), self._parameters_at, done=True)
         self._settle(self.final)
         out = self.recorder.outcome
         whole = {n: c.cpu() for n, c in self.all_constants.items()}

@@ -30,6 +30,7 @@ class Status(IntEnum):
 
 Start = Mapping[str, Tensor]
 Handwritten = Callable[..., Mapping[str, Tensor]]
+Parameters = Callable[[NDArray[np.int64], NDArray[np.int64]], Mapping[str, Tensor]]
 Tick = Callable[[int, int], None]
 """Called by engines with (run-updates done since the last call, runs diverged since)."""
 
@@ -59,6 +60,64 @@ class Options:
 
 
 @dataclass(frozen=True, eq=False)
+class Glimpse:
+    r"""What is recorded of a work's runs while they are carried out.
+
+    Attributes:
+        numbers: (runs,), the runs' numbers among all.
+        last: (runs,), the loss at each one's last record; NaN if there is none.
+        diverged: (runs,), which have diverged so far.
+        shown: (lines,), the places here of those whose records somebody wants to see.
+        steps: (records,), updates done at the records so far; of many records, some.
+        loss: (lines, records), NaN where a run has not come there, or has ended before.
+        parameters: name to (lines, \*shape), at each one's last record; None if not kept.
+        updates: how many a run has that is never stopped; sign: -1 where the loss is maximised.
+        done: whether all of these runs have ended.
+    """
+
+    numbers: NDArray[np.int64]
+    last: NDArray[np.floating[Any]]
+    diverged: NDArray[np.bool_]
+    shown: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    loss: NDArray[np.floating[Any]]
+    parameters: Mapping[str, Tensor] | None
+    updates: int
+    sign: float
+    done: bool
+
+
+@dataclass(frozen=True)
+class Onlooker:
+    """Somebody who looks on while runs are carried out; engines never wait for anybody else.
+
+    Attributes:
+        wanted: the numbers of the runs whose records are to be shown.
+        due: whether it is time for another look; cheap, so that it can be asked at every record.
+        look: called when it is, and when a work is done.
+    """
+
+    wanted: frozenset[int]
+    due: Callable[[], bool]
+    look: Callable[[Glimpse], None]
+
+    def places(self, work: Work) -> NDArray[np.int64]:
+        """Which of a work's runs are wanted."""
+        return np.flatnonzero(np.isin(work.group.index, list(self.wanted)))
+
+
+MOST_SHOWN = 2_000
+"""Records in a glimpse, at most."""
+
+
+def some_of(records: int) -> NDArray[np.int64]:
+    """Which of so many records a glimpse holds: all, or so many evenly, the last among them."""
+    if records <= MOST_SHOWN:
+        return np.arange(records)
+    return np.linspace(0, records - 1, MOST_SHOWN).round().astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
 class Work:
     """Runs of one group for an engine to carry out, together or one after another."""
 
@@ -70,6 +129,7 @@ class Work:
     """What engines have traced, shared by all work of one plan."""
     number: int = 0
     """The group's place in the plan."""
+    onlooker: Onlooker | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.group)
@@ -226,6 +286,32 @@ class Recorder:
         self.outcome.first_bad_step[which] = step
         self.outcome.steps_done[which] = max(step - 1, 0)
         self.alive &= ~which
+
+    def show(self, records: int, parameters: Parameters, done: bool = False) -> None:
+        """Let an onlooker see what stands in the first so many records.
+
+        Args:
+            parameters: gives those of some runs at given records, by name.
+        """
+        onlooker = self.work.onlooker
+        if onlooker is None or not (done or onlooker.due()):
+            return
+        out, shown, places = self.outcome, onlooker.places(self.work), some_of(records)
+        last = np.maximum((out.steps[:, :records] >= 0).sum(1) - 1, 0)
+        onlooker.look(
+            Glimpse(
+                numbers=self.work.group.index,
+                last=out.loss[np.arange(len(last)), last],
+                diverged=out.status == Status.diverged,
+                shown=shown,
+                steps=self.work.record_at[places],
+                loss=out.loss[np.ix_(shown, places)],
+                parameters=None if out.path is None else parameters(shown, last[shown]),
+                updates=self.work.updates,
+                sign=self.sign,
+                done=done,
+            )
+        )
 
     def _judge(self, record: int, step: int) -> None:
         """Tolerance and patience, from the records so far."""

@@ -42,8 +42,14 @@ class Wishes:
 class Recorder:
     """Attached to a model and an optimizer, writes down every step."""
 
-    def __init__(self, model: nn.Module, optimizer: optim.Optimizer, wishes: Wishes) -> None:
-        self.model, self.optimizer, self.wishes = model, optimizer, wishes
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: optim.Optimizer,
+        wishes: Wishes,
+        onlooker: Callable[[Callable[[], list[float | None]]], None] | None = None,
+    ) -> None:
+        self.model, self.optimizer, self.wishes, self.onlooker = model, optimizer, wishes, onlooker
         self.stopped: int | None = None
         self.tape = Tape(optimizer, 1 if wishes.stop else wishes.every or often(optimizer))
         self.settings = hyperparameters_of(optimizer)
@@ -144,6 +150,8 @@ class Recorder:
         finally:
             self.probing = False
             tape.measured(*made)
+        if self.onlooker is not None:
+            self.onlooker(tape.loss.values)
 
     # -- what was written down -----------------------------------------------------------------
 

@@ -167,6 +167,7 @@ class Kernel:
         builder.position_at_end(end)
         self._put_back()
         progress = at(emit, frame.address("progress"), "i64", self.tile)
+        emit.builder.fence("release")
         emit.store(self.done.get(), progress, True)
 
     def _leave(self, condition: Value, target: ir.Block) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from downslope.engines.fused.frame import packed
+from downslope.engines.fused.glimpses import glimpse
 from downslope.engines.fused.kernel import KERNEL, ORDERS, SCRATCH
 from downslope.engines.fused.orders import KINDS
 from downslope.engines.fused.prepare import material_of, program_of
@@ -26,7 +27,7 @@ from downslope.engines.fused.tiles import (
 )
 from downslope.engines.layout import Hyper
 from downslope.engines.starts import stacked_starts
-from downslope.engines.work import Outcome, Tick, Work
+from downslope.engines.work import Glimpse, Onlooker, Outcome, Tick, Work
 
 _LOOK = 0.05
 """Seconds between looks at how far the program is."""
@@ -68,7 +69,7 @@ class _Descent:
             "tiles": self.tiles.tiles,
             "scratch": room((max(size * self.threads, 1),), np.uint8),
             "scratch_size": size,
-            "progress": np.zeros(self.tiles.tiles, dtype=np.int64),
+            "progress": np.full(self.tiles.tiles, -1, dtype=np.int64),  # no record yet
             "stop": np.zeros(1, dtype=np.int64),
             "next_tile": np.zeros(1, dtype=np.int64),
         }
@@ -104,6 +105,8 @@ class _Descent:
             self.values["next_tile"][0] = 0
             call = partial(self._call, kernel, packed(self.values))
             self._on_threads([partial(call, thread) for thread in range(self.threads)])
+        if self.work.onlooker is not None:
+            self.work.onlooker.look(self._glimpse(self.work.onlooker, done=True))
         return self._put_together()
 
     def _call(self, kernel: Callable[..., Any], frame: NDArray[Any], thread: int) -> None:
@@ -184,13 +187,26 @@ class _Descent:
 
     def _look_on(self, ended: list[threading.Event]) -> None:
         """Wait, and tell how far the program is."""
-        before, width = int(self.values["progress"].sum()), self.program.spec.width
+        before, width = self._done(), self.program.spec.width
+        onlooker = self.work.onlooker
         for event in ended:
             while not event.wait(_LOOK):
-                now = int(self.values["progress"].sum())
+                now = self._done()
                 if now > before:
                     self.tick((now - before) * width, 0)
                     before = now
+                if onlooker is not None and onlooker.due():
+                    onlooker.look(self._glimpse(onlooker))
+
+    def _done(self) -> int:
+        """Updates done, over all tiles."""
+        return int(np.maximum(self.values["progress"], 0).sum())
+
+    def _glimpse(self, onlooker: Onlooker, done: bool = False) -> Glimpse:
+        """What is written so far, while the program may be writing more."""
+        work = self.work
+        shown = onlooker.places(work)
+        return glimpse(self.values, self.program.layout, self.tiles, work, shown, done)
 
     def _put_together(self) -> Outcome:
         work, tiles, runs = self.work, self.tiles, len(self.work)

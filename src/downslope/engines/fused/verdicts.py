@@ -105,6 +105,7 @@ class Verdicts:
         if spec.judges:
             self._judge_course(loss.get(), validation.get(), first, done)
         progress = at(emit, frame.address("progress"), "i64", kernel.tile)
+        emit.builder.fence("release")  # whoever looks on and reads this finds the record written
         emit.store(done, progress, True)
 
     def _set_limit(self, loss: Value) -> None:
