@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from downslope.grid import Grid, log_range
     from downslope.problem import Problem
     from downslope.ranges import Range
-    from downslope.runs import Run, Runs
+    from downslope.run import Run
+    from downslope.runs import Runs
     from downslope.schedules import Schedule
     from downslope.search_spaces import Space
     from downslope.study import load

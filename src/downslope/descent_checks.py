@@ -15,7 +15,8 @@ from downslope.grid import Grid
 from downslope.optimizers import check_complete, check_names, check_optimizer
 from downslope.plan import Plan
 from downslope.problem import Problem
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.schedules import Schedule
 
 KEPT = ("loss", "batch_loss", "gradient_norm", "parameters")

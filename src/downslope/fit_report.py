@@ -11,7 +11,8 @@ from rich.console import Console
 
 from downslope import ranking
 from downslope.explain.findings import Finding
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.scoring import compared, in_own_units, plain_words, score_words
 from downslope.tablefit import Fit
 from downslope.tables import shown

@@ -12,7 +12,7 @@ from torch import nn
 
 from downslope.data import Rows
 from downslope.problem import Problem
-from downslope.runs import Run
+from downslope.run import Run
 
 Scores = dict[str, float]
 

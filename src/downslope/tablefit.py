@@ -21,7 +21,8 @@ from downslope.grid import Grid
 from downslope.models import model_factory
 from downslope.objective import MODEL_PREFIX
 from downslope.problem import Problem
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.scoring import Scores, on_test_rows
 from downslope.study import read_description
 from downslope.tables import Schema, read_table

@@ -14,7 +14,8 @@ from downslope.errors import DownslopeError, InputError, StudyError
 from downslope.explain.explaining import explain_runs
 from downslope.explain.findings import Finding
 from downslope.problem import Problem
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.study import load, read_description
 
 

@@ -12,7 +12,8 @@ from torch import optim
 
 from downslope.errors import DownslopeError
 from downslope.problem import Problem
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.searching.curve import flat_span, over_seeds, stable_span
 from downslope.searching.request import asked_of
 from downslope.searching.search import Search, merged

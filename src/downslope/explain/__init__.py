@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from downslope.explain.findings import Finding
-    from downslope.runs import Run, Runs
+    from downslope.run import Run
+    from downslope.runs import Runs
 
 
 class _Explain(ModuleType):
@@ -21,7 +22,8 @@ class _Explain(ModuleType):
     def __call__(self, run: Run | Runs) -> Finding | list[Finding]:
         """The finding of one run, or those of many; see `explaining.explain_runs`."""
         from downslope.explain.explaining import explain_run, explain_runs
-        from downslope.runs import Run, Runs
+        from downslope.run import Run
+        from downslope.runs import Runs
 
         if isinstance(run, Run):
             return explain_run(run)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from downslope.engines.work import Options
 from downslope.execution import carry_out
 from downslope.plan import FUSED, Chunk, Plan, make_plan
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 
 RECORDS = 240
 """Records of the loss and parameters along a run, about."""

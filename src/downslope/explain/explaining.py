@@ -20,7 +20,8 @@ from downslope.explain.looking import facts_of
 from downslope.explain.places import few_threads
 from downslope.explain.trials import follow
 from downslope.plan import Plan
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 
 MOST = 20_000
 """Runs that are explained at once: each is carried out again, and told in sentences."""

@@ -22,7 +22,7 @@ from downslope.explain.judge_speed import is_separable, is_slow
 from downslope.explain.judge_swings import is_clipped, is_leaving, is_on_edge, jumped, swings
 from downslope.explain.judgement import Judgement
 from downslope.explain.known import Known
-from downslope.runs import Run
+from downslope.run import Run
 
 _QUESTIONS = (
     stands_still,

@@ -8,7 +8,7 @@ import numpy as np
 
 from downslope.explain.findings import Confidence, Evidence, Verdict
 from downslope.explain.judgement import Judgement
-from downslope.runs import Run
+from downslope.run import Run
 
 
 def judge_curve(run: Run, reason: str | None = None) -> Judgement:

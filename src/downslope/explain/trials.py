@@ -20,7 +20,7 @@ from downslope.objective import MODEL_PREFIX
 from downslope.plan import make_plan
 from downslope.problem import Problem
 from downslope.randomness import borrowed
-from downslope.runs import Run
+from downslope.run import Run
 
 _OF_PROBLEM = ("standardise", "without_rows")
 _OF_START = ("start_times", "start_push", "start_end", "start_fresh")

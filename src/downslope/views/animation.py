@@ -14,7 +14,8 @@ from PIL import Image
 
 from downslope.errors import DownslopeError, InputError, StudyError, listed, nearest
 from downslope.folder import write_whole
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.views.data.frames import fit_frames, loss_frames, path_frames
 from downslope.views.data.predicting import moves_as_fit
 from downslope.views.drawing.moving import (

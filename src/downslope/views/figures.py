@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.views.data.fits import fit
 from downslope.views.data.gradients import norm_curves
 from downslope.views.data.grids import outcome_map

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from downslope.errors import InputError
 from downslope.explain.again import closer
 from downslope.explain.findings import Finding
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.views.data.findings import finding_data
 from downslope.views.drawing.findings import draw_finding
 

@@ -15,7 +15,8 @@ from downslope.errors import InputError, listed
 from downslope.explain.findings import Finding
 from downslope.folder import write_whole
 from downslope.ranking import rank
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.study import versions
 from downslope.views.reporting.asked_words import asked_rows, column_rows
 from downslope.views.reporting.code import python_of

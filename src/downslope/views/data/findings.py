@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from downslope.explain.findings import Evidence, Finding
-from downslope.runs import Run
+from downslope.run import Run
 from downslope.views.data.losses import BLOWN_UP, Floats, limits, loss_words
 from downslope.views.data.rulers import Ruler, ruler_of
 

@@ -14,7 +14,8 @@ from torch import nn
 
 from downslope.errors import InputError
 from downslope.objective import Objective
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.views.data.losses import Floats, LossCurves, loss_curves
 from downslope.views.data.paths import Paths, no_problem, paths
 from downslope.views.data.predicting import Ground, Predictor

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.errors import InputError, listed
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.views.data.chosen import MOST_RUNS, best_of, check_some, names_of, number_names
 from downslope.views.data.losses import Axis, Floats, horizontal
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from downslope.explain.findings import Evidence, Finding
 from downslope.explain.stability import Momentum, threshold
-from downslope.runs import Run
+from downslope.run import Run
 
 _THRESHOLDS = {
     "threshold": "stable up to",

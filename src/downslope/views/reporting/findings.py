@@ -11,7 +11,8 @@ import numpy as np
 from downslope.explain.again import seconds
 from downslope.explain.explaining import explain_runs
 from downslope.explain.findings import VERDICTS, Finding
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.telling import worth_telling
 from downslope.views.reporting.words import run_words
 from downslope.views.terminal import number

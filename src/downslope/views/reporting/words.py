@@ -12,7 +12,8 @@ import polars as pl
 from downslope.errors import listed
 from downslope.problem import Problem
 from downslope.ranking import Ranked, divergence, varying
-from downslope.runs import Run, Runs
+from downslope.run import Run
+from downslope.runs import Runs
 from downslope.scoring import compared, on_test_rows, score_words
 from downslope.tables.words import counted
 from downslope.views.data.settings import said
