@@ -1,0 +1,118 @@
+"""The documentation's pages: what in them is filled in, and what in them runs.
+
+MkDocs calls `on_page_markdown` (see ``hooks`` in mkdocs.yml); `make_figures.py` and the tests read
+the same pages through the same functions, so that what is shown is what was run.
+
+Three comments in a page stand for something else:
+
+- ``<!-- example: line -->``: the gallery's example of that name, its prose as prose, its cells as
+  code.
+- ``<!-- help -->``: what every command prints with ``--help``.
+- ``<!-- needs: downslope.runs:Runs.report -->`` … ``<!-- end needs -->``: shown, and run, only
+  where that name exists.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from inspect import signature
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+sys.path.insert(0, str(ROOT / "src"))
+
+_FENCE = re.compile(r"^([ ]*)```(\w+)[^\n]*\n(.*?)^\1```[ ]*$", re.DOTALL | re.MULTILINE)
+_NEEDS = re.compile(r"<!-- needs: (\S+) -->\n(.*?)<!-- end needs -->\n", re.DOTALL)
+_EXAMPLE = re.compile(r"<!-- example: (\w+) -->")
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.png)\)")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """A page as MkDocs is to render it."""
+    made = _NEEDS.sub(lambda found: found[2] if exists(found[1]) else "", markdown)
+    made = _EXAMPLE.sub(lambda found: example_as_markdown(found[1]), made)
+    return made.replace("<!-- help -->", help_of_commands()) if "<!-- help -->" in made else made
+
+
+def pages() -> list[Path]:
+    """All pages, in the order of their names."""
+    return sorted(DOCS.rglob("*.md"))
+
+
+def written(page: Path) -> str:
+    """What a page says, less what the installed package cannot do."""
+    markdown = page.read_text(encoding="utf-8")
+    return _NEEDS.sub(lambda found: found[2] if exists(found[1]) else "", markdown)
+
+
+def blocks(markdown: str, language: str) -> list[str]:
+    """The code of a page in one language, block by block."""
+    return [dedent(code) for _, name, code in _FENCE.findall(markdown) if name == language]
+
+
+def pictures(markdown: str) -> list[str]:
+    """The PNG files that a page shows, as it names them."""
+    return _PICTURE.findall(markdown)
+
+
+def figures_folder(page: Path) -> Path:
+    """Where the pictures lie that a page's own code makes."""
+    return DOCS / "figures" / page.relative_to(DOCS).with_suffix("")
+
+
+def exists(name: str) -> bool:
+    """Whether there is a ``module:attribute`` or ``module:function(parameter)``."""
+    module, _, rest = name.partition(":")
+    path, _, parameter = rest.rstrip(")").partition("(")
+    try:
+        found: Any = import_module(module)
+        for part in path.split("."):
+            found = getattr(found, part)
+    except (ModuleNotFoundError, AttributeError):
+        return False
+    return not parameter or parameter in signature(found).parameters
+
+
+def example_as_markdown(name: str) -> str:
+    """An example of the gallery: markdown cells as prose below the page's headings, the rest code.
+
+    Cells begin with ``# %%`` or ``# %% [markdown]``; a script without any is one block of code.
+    """
+    from downslope.gallery import example_path
+
+    path = example_path(name)
+    parts = re.split(r"^# %%(.*)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    made = [_code(parts[0])]
+    for kind, cell in zip(parts[1::2], parts[2::2], strict=True):
+        made.append(_prose(cell) if "[markdown]" in kind else _code(cell))
+    return "\n\n".join(part for part in made if part)
+
+
+def _code(cell: str) -> str:
+    return f"``` {{.python .whole}}\n{cell.strip()}\n```" if cell.strip() else ""
+
+
+def _prose(cell: str) -> str:
+    lines = [re.sub(r"^# ?", "", line) for line in cell.strip().splitlines()]
+    return "\n".join(re.sub(r"^(#+ )", r"##\1", line) for line in lines)
+
+
+def help_of_commands() -> str:
+    """What ``downslope COMMAND --help`` prints, command by command, in 80 columns."""
+    import typer
+    from typer.testing import CliRunner
+
+    from downslope.cli import app
+
+    names = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    made = []
+    for name in names:
+        done = CliRunner().invoke(app, [name, "--help"], prog_name="downslope", terminal_width=80)
+        assert done.exit_code == 0, done.output
+        made.append(f"## {name}\n\n```text\n{done.output.strip()}\n```")
+    return "\n\n".join(made)
