@@ -1,4 +1,4 @@
-"""An extension of Griffe: a docstring's ``>>>`` examples are code, also where no heading says so."""
+"""An extension of Griffe: ``>>>`` examples of docstrings are code, with a heading or without."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Examples(griffe.Extension):
 
 
 def fenced(words: str) -> str:
-    """The docstring with its examples fenced.
+    r"""The docstring with its examples fenced.
 
-    >>> print(fenced("One.\\n\\n>>> 1 + 1\\n2\\n\\nTwo."))
+    >>> print(fenced("One.\n\n>>> 1 + 1\n2\n\nTwo."))
     One.
     <BLANKLINE>
     ```pycon

@@ -14,10 +14,14 @@ Three comments in a page stand for something else:
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
 import sys
+from contextlib import chdir, redirect_stdout
 from importlib import import_module
 from inspect import signature
+from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -50,9 +54,40 @@ def written(page: Path) -> str:
     return _NEEDS.sub(lambda found: found[2] if exists(found[1]) else "", markdown)
 
 
-def blocks(markdown: str, language: str) -> list[str]:
-    """The code of a page in one language, block by block."""
-    return [dedent(code) for _, name, code in _FENCE.findall(markdown) if name == language]
+def blocks(markdown: str) -> list[tuple[str, str]]:
+    """The blocks of a page in turn: the language, and what stands in it."""
+    return [(name, dedent(code)) for _, name, code in _FENCE.findall(markdown)]
+
+
+def commands(markdown: str) -> list[str]:
+    """The lines of a page that call downslope in a shell."""
+    shell = "".join(code for name, code in blocks(markdown) if name == "sh")
+    lines = shell.replace("\\\n", " ").splitlines()
+    return [" ".join(line.split()) for line in lines if line.startswith("downslope ")]
+
+
+def carry_out(page: Path, folder: Path) -> list[tuple[str, str, str]]:
+    """Run a page's Python blocks in that folder, one after another, with shared names.
+
+    The folder gets the examples' data first, where a reader in a clone has it.
+
+    Returns:
+        for each block its code, what it printed, and what the page shows as printed ("" if the
+        next block is no ``text``).
+    """
+    shutil.copytree(ROOT / "examples" / "data", folder / "examples" / "data", dirs_exist_ok=True)
+    found = [*blocks(written(page)), ("", "")]
+    names: dict[str, object] = {"__name__": "page"}
+    made = []
+    with chdir(folder):
+        for (language, code), (following, shown) in pairwise(found):
+            if language != "python":
+                continue
+            printed = io.StringIO()
+            with redirect_stdout(printed):
+                exec(compile(code, str(page.relative_to(ROOT)), "exec"), names)
+            made.append((code, printed.getvalue(), shown if following == "text" else ""))
+    return made
 
 
 def pictures(markdown: str) -> list[str]:
@@ -94,7 +129,7 @@ def example_as_markdown(name: str) -> str:
 
 
 def _code(cell: str) -> str:
-    return f"``` {{.python .whole}}\n{cell.strip()}\n```" if cell.strip() else ""
+    return f"```python\n{cell.strip()}\n```" if cell.strip() else ""
 
 
 def _prose(cell: str) -> str:

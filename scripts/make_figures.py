@@ -8,28 +8,13 @@ without any, all are done.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from docs_pages import DOCS, ROOT, blocks, figures_folder, pages, written
-
-
-def run_page(page: Path, folder: Path) -> None:
-    """Run a page's Python blocks in that folder, one after another, with shared names."""
-    (folder / "examples").mkdir()
-    shutil.copytree(ROOT / "examples" / "data", folder / "examples" / "data")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        names: dict[str, object] = {"__name__": "page"}
-        for block in blocks(written(page), "python"):
-            exec(compile(block, str(page.relative_to(ROOT)), "exec"), names)
-    finally:
-        os.chdir(before)
+from docs_pages import DOCS, carry_out, figures_folder, pages
 
 
 def main() -> None:
@@ -38,7 +23,7 @@ def main() -> None:
     for page in asked:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as name:
-            run_page(page, Path(name))
+            carry_out(page, Path(name))
             made = sorted(Path(name).glob("*.png"))
             folder = figures_folder(page)
             if folder.exists():
