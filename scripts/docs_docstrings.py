@@ -1,4 +1,9 @@
-"""An extension of Griffe: ``>>>`` examples of docstrings are code, with a heading or without."""
+"""An extension of Griffe, which reads the docstrings for the reference.
+
+``>>>`` examples are code, with a heading or without; and names that share a description get one
+each (Griffe would read ``validation, test: rows kept apart`` as an attribute "validation," of the
+type "test").
+"""
 
 from __future__ import annotations
 
@@ -7,16 +12,17 @@ from typing import Any
 
 import griffe
 
+_SHARED = re.compile(r"^[ ]{4}(\w+(?:, \w+)+)(: .*(?:\n[ ]{5,}.*)*)", re.MULTILINE)
 _EXAMPLE = re.compile(r"^([ ]*)>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
 
 
-class Examples(griffe.Extension):
-    """Puts a fence around each example, before the docstring is parsed."""
+class Plainer(griffe.Extension):
+    """Rewrites each docstring before it is parsed."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Called for each module, class, function and attribute."""
         if obj.docstring is not None:
-            obj.docstring.value = fenced(obj.docstring.value)
+            obj.docstring.value = fenced(apart(obj.docstring.value))
 
 
 def fenced(words: str) -> str:
@@ -33,3 +39,18 @@ def fenced(words: str) -> str:
     Two.
     """
     return _EXAMPLE.sub(lambda found: f"{found[1]}```pycon\n{found[0]}\n{found[1]}```", words)
+
+
+def apart(words: str) -> str:
+    r"""The docstring with a line for each of the names that share a description.
+
+    >>> print(apart("Args:\n    a, b: numbers,\n        both."))
+    Args:
+        a: numbers,
+            both.
+        b: numbers,
+            both.
+    """
+    return _SHARED.sub(
+        lambda found: "\n".join(f"    {name}{found[2]}" for name in found[1].split(", ")), words
+    )
