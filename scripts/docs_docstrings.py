@@ -26,31 +26,12 @@ class Plainer(griffe.Extension):
 
 
 def fenced(words: str) -> str:
-    r"""The docstring with its examples fenced.
-
-    >>> print(fenced("One.\n\n>>> 1 + 1\n2\n\nTwo."))
-    One.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
-    <BLANKLINE>
-    Two.
-    """
+    """The docstring with a fence around each of its examples."""
     return _EXAMPLE.sub(lambda found: f"{found[1]}```pycon\n{found[0]}\n{found[1]}```", words)
 
 
 def apart(words: str) -> str:
-    r"""The docstring with a line for each of the names that share a description.
-
-    >>> print(apart("Args:\n    a, b: numbers,\n        both."))
-    Args:
-        a: numbers,
-            both.
-        b: numbers,
-            both.
-    """
+    """The docstring with an entry for each of the names that share one."""
     return _SHARED.sub(
         lambda found: "\n".join(f"    {name}{found[2]}" for name in found[1].split(", ")), words
     )

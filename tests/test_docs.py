@@ -112,6 +112,17 @@ def test_commands_may_take_several_lines():
     assert docs_pages.commands(page) == ["downslope show a --top 3", "downslope x"]
 
 
+def test_docstrings_are_made_plainer():
+    pytest.importorskip("griffe", reason="the reference needs pip install -e '.[docs]'")
+    from docs_docstrings import apart, fenced
+
+    assert fenced("One.\n\n>>> 1 + 1\n2\n\nTwo.") == "One.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nTwo."
+    assert fenced("  >>> a") == "  ```pycon\n  >>> a\n  ```"
+    assert apart("Args:\n    a, b: numbers,\n        both.\n    c: no.") == (
+        "Args:\n    a: numbers,\n        both.\n    b: numbers,\n        both.\n    c: no."
+    )
+
+
 class Assets(HTMLParser):
     """What a browser fetches by itself when it opens a page."""
 
