@@ -3,10 +3,11 @@
 MkDocs calls `on_page_markdown` (see ``hooks`` in mkdocs.yml); `make_figures.py` and the tests read
 the same pages through the same functions, so that what is shown is what was run.
 
-Three comments in a page stand for something else:
+Four comments in a page stand for something else:
 
 - ``<!-- example: line -->``: the gallery's example of that name, its prose as prose, its cells as
-  code.
+  code, each with the pictures that it shows; in a page one folder below docs/.
+- ``<!-- other examples -->``: all examples that no page names.
 - ``<!-- help -->``: what every command prints with ``--help``.
 - ``<!-- needs: downslope.runs:Runs.report -->`` … ``<!-- end needs -->``: shown, and run, only
   where that name exists.
@@ -33,12 +34,16 @@ sys.path.insert(0, str(ROOT / "src"))
 _FENCE = re.compile(r"^([ ]*)```(\w+)[^\n]*\n(.*?)^\1```[ ]*$", re.DOTALL | re.MULTILINE)
 _NEEDS = re.compile(r"<!-- needs: (\S+) -->\n(.*?)<!-- end needs -->\n", re.DOTALL)
 _EXAMPLE = re.compile(r"<!-- example: (\w+) -->")
+_SHOWN = re.compile(r"^\s*show\(.*, f?\"([^\"]+)\"\)$", re.MULTILINE)
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.png)\)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """A page as MkDocs is to render it."""
     made = _NEEDS.sub(lambda found: found[2] if exists(found[1]) else "", markdown)
+    if "<!-- other examples -->" in made:
+        others = "\n\n".join(f"<!-- example: {name} -->" for name in other_examples())
+        made = made.replace("<!-- other examples -->", others)
     made = _EXAMPLE.sub(lambda found: example_as_markdown(found[1]), made)
     return made.replace("<!-- help -->", help_of_commands()) if "<!-- help -->" in made else made
 
@@ -113,27 +118,55 @@ def exists(name: str) -> bool:
     return not parameter or parameter in signature(found).parameters
 
 
+def other_examples() -> list[str]:
+    """The gallery's examples that no page names."""
+    from downslope.gallery import list_examples
+
+    named = {name for page in pages() for name in _EXAMPLE.findall(page.read_text("utf-8"))}
+    return [name for name, _ in list_examples() if name not in named]
+
+
 def example_as_markdown(name: str) -> str:
     """An example of the gallery: markdown cells as prose below the page's headings, the rest code.
 
-    Cells begin with ``# %%`` or ``# %% [markdown]``; a script without any is one block of code.
+    Cells begin with ``# %%`` or ``# %% [markdown]``; what stands above the first says how to run
+    the script, and is left out. A script without cells is one block of code.
     """
+    return "\n\n".join(
+        _prose(cell) if is_prose else _code(cell, name) for is_prose, cell in cells(name)
+    )
+
+
+def cells(name: str) -> list[tuple[bool, str]]:
+    """An example's cells: whether it is prose, and what stands in it."""
     from downslope.gallery import example_path
 
-    path = example_path(name)
-    parts = re.split(r"^# %%(.*)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    made = [_code(parts[0])]
-    for kind, cell in zip(parts[1::2], parts[2::2], strict=True):
-        made.append(_prose(cell) if "[markdown]" in kind else _code(cell))
-    return "\n\n".join(part for part in made if part)
+    script = example_path(name).read_text(encoding="utf-8")
+    parts = re.split(r"^# %%(.*)\n", script, flags=re.MULTILINE)
+    found = [
+        ("[markdown]" in kind, cell.strip())
+        for kind, cell in zip(parts[1::2], parts[2::2], strict=True)
+    ]
+    return found or [(False, script.strip())]
 
 
-def _code(cell: str) -> str:
-    return f"```python\n{cell.strip()}\n```" if cell.strip() else ""
+def pictures_of_example(name: str, cell: str) -> list[Path]:
+    """The kept pictures that a cell shows: ``show(figure, "name")``, or ``f"{part}_name"``."""
+    folder = DOCS / "figures" / "gallery" / name
+    patterns = [re.sub(r"\{.*?\}", "*", shown) for shown in _SHOWN.findall(cell)]
+    return [path for pattern in patterns for path in sorted(folder.glob(f"{pattern}.png"))]
+
+
+def _code(cell: str, name: str) -> str:
+    shown = [
+        f"![{path.stem.replace('_', ' ')}](../{path.relative_to(DOCS).as_posix()})"
+        for path in pictures_of_example(name, cell)
+    ]
+    return "\n\n".join([f"```python\n{cell}\n```", *shown])
 
 
 def _prose(cell: str) -> str:
-    lines = [re.sub(r"^# ?", "", line) for line in cell.strip().splitlines()]
+    lines = [re.sub(r"^# ?", "", line) for line in cell.splitlines()]
     return "\n".join(re.sub(r"^(#+ )", r"##\1", line) for line in lines)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import downslope as ds
 from downslope import cli
+from downslope.gallery import list_examples
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -99,11 +100,42 @@ def test_names_are_looked_up(name, there):
 
 def test_an_example_becomes_prose_and_code(tmp_path, monkeypatch):
     path = tmp_path / "some.py"
-    path.write_text("import torch\n\n# %% [markdown]\n# # Why\n#\n# Words.\n\n# %%\nx = 1\n")
-    monkeypatch.setattr("downslope.gallery.example_path", lambda name: path)
-    assert docs_pages.on_page_markdown("<!-- example: some -->") == (
-        "```python\nimport torch\n```\n\n### Why\n\nWords.\n\n```python\nx = 1\n```"
+    path.write_text(
+        '"""Run me."""\n\n# %% [markdown]\n# # Why\n#\n# Words.\n\n# %% tags=["script"]\nx = 1\n'
+        '# %%\nshow(draw(x), "one")\nshow(more, f"{name}_end")\n'
     )
+    monkeypatch.setattr("downslope.gallery.example_path", lambda name: path)
+    monkeypatch.setattr(docs_pages, "DOCS", tmp_path)
+    folder = tmp_path / "figures" / "gallery" / "some"
+    folder.mkdir(parents=True)
+    for name in ("one", "a_end", "b_end", "unshown"):
+        (folder / f"{name}.png").touch()
+    made = docs_pages.on_page_markdown("<!-- example: some -->")
+    assert made.startswith("### Why\n\nWords.\n\n```python\nx = 1\n```\n\n```python\nshow(")
+    assert re.findall(r"!\[(.+)\]\((.+)\)", made) == [
+        ("one", "../figures/gallery/some/one.png"),
+        ("a end", "../figures/gallery/some/a_end.png"),
+        ("b end", "../figures/gallery/some/b_end.png"),
+    ]
+
+
+def test_a_script_without_cells_is_code(tmp_path, monkeypatch):
+    path = tmp_path / "some.py"
+    path.write_text("x = 1\n")
+    monkeypatch.setattr("downslope.gallery.example_path", lambda name: path)
+    assert docs_pages.example_as_markdown("some") == "```python\nx = 1\n```"
+
+
+def test_every_example_is_on_a_page_with_its_pictures():
+    markdown = "".join(page.read_text(encoding="utf-8") for page in PAGES.values())
+    assert markdown.count("<!-- other examples -->") == 1
+    others = docs_pages.other_examples()
+    for name, _ in list_examples():
+        assert (f"<!-- example: {name} -->" in markdown) != (name in others)
+        for is_prose, cell in docs_pages.cells(name):
+            if not is_prose and re.search(r"^\s*show\(", cell, re.MULTILINE):
+                again = f"make them with: python scripts/make_figures.py gallery/{name}"
+                assert docs_pages.pictures_of_example(name, cell), again
 
 
 def test_commands_may_take_several_lines():
