@@ -35,7 +35,7 @@ _FENCE = re.compile(r"^([ ]*)```(\w+)[^\n]*\n(.*?)^\1```[ ]*$", re.DOTALL | re.M
 _NEEDS = re.compile(r"<!-- needs: (\S+) -->\n(.*?)<!-- end needs -->\n", re.DOTALL)
 _EXAMPLE = re.compile(r"<!-- example: (\w+) -->")
 _SHOWN = re.compile(r"^\s*show\(.*, f?\"([^\"]+)\"\)$", re.MULTILINE)
-_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.png)\)")
+_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.(?:png|gif))\)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -96,8 +96,13 @@ def carry_out(page: Path, folder: Path) -> list[tuple[str, str, str]]:
 
 
 def pictures(markdown: str) -> list[str]:
-    """The PNG files that a page shows, as it names them."""
+    """The PNG and GIF files that a page shows, as it names them."""
     return _PICTURE.findall(markdown)
+
+
+def drawn(folder: Path) -> list[Path]:
+    """The pictures that lie in a folder."""
+    return sorted(path for path in folder.glob("*") if path.suffix in (".png", ".gif"))
 
 
 def figures_folder(page: Path) -> Path:

@@ -1,7 +1,7 @@
 """Make every picture of the documentation again: ``python scripts/make_figures.py [PAGE ...]``.
 
 Each page's own Python blocks are run, as a reader would run them, in an empty folder with the
-examples' data; the PNG files that they write go to docs/figures/, under the page's name. So a
+examples' data; the pictures that they write go to docs/figures/, under the page's name. So a
 picture is what the code above it draws. The gallery's examples are run likewise; theirs go to
 docs/figures/gallery/. A PAGE is a path below docs/, such as concepts/rate.md, or gallery/line for
 an example; without any, all are done.
@@ -17,7 +17,7 @@ import time
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from docs_pages import DOCS, carry_out, figures_folder, pages
+from docs_pages import DOCS, carry_out, drawn, figures_folder, pages
 
 from downslope.gallery import list_examples, run_example
 
@@ -40,7 +40,7 @@ def main() -> None:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory() as name:
             draw(asked, Path(name))
-            made = sorted(Path(name).glob("*.png"))
+            made = drawn(Path(name))
             folder = figures_folder(DOCS / asked)
             if folder.exists():
                 shutil.rmtree(folder)

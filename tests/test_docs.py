@@ -47,13 +47,13 @@ def test_the_code_prints_and_draws_what_the_page_shows(name, tmp_path):
             assert SAME.check_output(shown, printed, LENIENT), (
                 f"{code}\nprints\n{printed}\nand the page shows\n{shown}"
             )
-    drawn = {path.name for path in tmp_path.glob("*.png")}
-    kept = {path.name for path in docs_pages.figures_folder(page).glob("*.png")}
+    drawn = {path.name for path in docs_pages.drawn(tmp_path)}
+    kept = {path.name for path in docs_pages.drawn(docs_pages.figures_folder(page))}
     again = "make them again with: python scripts/make_figures.py " + name
     assert drawn == kept, again
     shown = {Path(path).name for path in docs_pages.pictures(docs_pages.written(page))}
     assert shown == kept
-    assert all(path.stat().st_size > 5_000 for path in tmp_path.glob("*.png"))
+    assert all(path.stat().st_size > 5_000 for path in docs_pages.drawn(tmp_path))
 
 
 @pytest.mark.parametrize("name", WITH_COMMANDS)
