@@ -16,16 +16,17 @@ DEMO := examples/data/diabetes.csv --target progression --model mlp:16 \
 # Files whose names begin with an underscore are shared by the benchmarks, not run.
 BENCHMARKS := $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
 
-.PHONY: help demo test test-all bench lint format clean
+.PHONY: help demo test test-all bench docs lint format clean
 
 help:
 	@echo 'make demo       fit a table with 2 optimizers x 25 learning rates x 4 seeds; results in demo/'
 	@echo 'make test       lint, types and the default tests'
 	@echo 'make test-all   the same with the slow tests'
 	@echo 'make bench      run every benchmark in turn'
+	@echo 'make docs       build the documentation into site/; nothing is fetched for it'
 	@echo 'make lint       ruff and mypy alone'
 	@echo 'make format     let ruff rewrite the sources'
-	@echo 'make clean      remove demo/, build products and caches; $(VENV)/ stays'
+	@echo 'make clean      remove demo/, site/, build products and caches; $(VENV)/ stays'
 
 demo: $(STAMP)
 	$(BIN)/downslope fit $(DEMO)
@@ -45,6 +46,11 @@ bench: $(STAMP)
 		$(BIN)/python "$$script"; \
 	done
 
+# NO_MKDOCS_2_WARNING: the theme tells on every build what its makers plan.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo 'Open site/index.html'
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -55,7 +61,7 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf demo build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo site build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests examples benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): pyproject.toml constraints.txt
@@ -68,5 +74,5 @@ $(STAMP): pyproject.toml constraints.txt
 		exit 1; }
 	@echo "Installing into $(VENV) (the first time takes a few minutes) ..."
 	"$(PYTHON)" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
