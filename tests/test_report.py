@@ -263,7 +263,7 @@ def test_ten_thousand_runs_make_a_small_page(tmp_path):
     assert len(rows) == 200
     words = words_of(path.read_text(encoding="utf-8"))
     assert "The best 200 of 10,000 settings." in words
-    assert "60 of the 10,000 runs, evenly spread, were explained." in words
+    assert "24 of the 10,000 runs, evenly spread, were explained." in words
     best = [one.best_run for one in rank(runs)[:200]]
     assert [int(tr.all("td")[-1].text) for tr in rows] == best
 
@@ -282,6 +282,7 @@ class TestUnusualRuns:
         words = words_of(part.report(tmp_path / "r.html").read_text(encoding="utf-8"))
         assert "It was interrupted: 1 run is missing here." in words
         assert "lr=[0.01, 0.02, 0.03]" in words  # what was asked for
+        assert "Verdicts were not counted, since not all runs are there." in words
 
     def test_loaded_without_its_problem(self, sines, tmp_path):
         sines.save(tmp_path / "study")
@@ -335,6 +336,13 @@ class TestUnusualRuns:
         assert [f.one("strong").text for f in read_page(html).all("figure")] == [
             "Loss against rate. "
         ]
+
+
+def test_verdicts_are_not_counted_where_that_takes_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(told, "LARGEST", 1)
+    html = descend(BOWL, lr=[0.01, 0.02], steps=5).report(tmp_path / "r.html")
+    words = words_of(html.read_text(encoding="utf-8"))
+    assert "to explain many of these runs takes too long" in words and "The best run: run" in words
 
 
 def test_every_verdict_has_its_words():

@@ -17,13 +17,13 @@ from downslope.telling import worth_telling
 from downslope.views.reporting.words import run_words
 from downslope.views.terminal import number
 
-MOST_EXPLAINED = 60
+MOST_EXPLAINED = 24
 """Runs that are explained to count verdicts; of more, so many, evenly spread."""
 
 MOST_BY_RECORDS = 1_000
 """The same where runs are judged by their records alone, which costs little."""
 
-LONGEST = 5.0
+LONGEST = 2.0
 """Seconds, roughly guessed, that carrying runs out again may take for the counts."""
 
 LARGEST = 2_000
@@ -66,30 +66,34 @@ class Told:
 
 @dataclass(frozen=True)
 class Counted:
-    """How often each verdict was given: (verdict, runs) of `explained` runs, of `of` in all."""
+    """How often each verdict was given: (verdict, runs) of `explained` runs, of `of` in all.
+
+    Where none were explained, `why_not` says so in a sentence.
+    """
 
     verdicts: tuple[tuple[str, int], ...]
     explained: int
     of: int
+    why_not: str = ""
 
 
 def explained(
     runs: Runs, given: Sequence[tuple[str, Run | None, Finding]] | None = None
-) -> tuple[list[Told], Counted | None]:
-    """Findings in full, and how often each verdict was given (None where that is too dear).
+) -> tuple[list[Told], Counted]:
+    """Findings in full, and how often each verdict was given.
 
     Args:
         given: the findings to tell in full: what each is of, its run, and the finding. By default
             those of the best run and of an instructive failure.
     """
     chosen = [] if given is not None else worth_telling(runs)
-    counted = _places_to_count(runs)
+    counted, why_not = _places_to_count(runs)
     places = sorted({*counted, *(run.place for _, run in chosen)})
     found = dict(zip(places, explain_runs(runs[places]), strict=True)) if places else {}
     full = given or [(what, run, found[run.place]) for what, run in chosen]
     verdicts = Counter(found[place].verdict for place in counted)
     ordered = sorted(verdicts.items(), key=lambda item: (-item[1], VERDICTS.index(item[0])))
-    counts = Counted(tuple(ordered), len(counted), len(runs)) if counted else None
+    counts = Counted(tuple(ordered), len(counted), len(runs), why_not)
     return [told(*one) for one in full], counts
 
 
@@ -114,9 +118,11 @@ def _argument(value: object) -> str:
     return number(value) if isinstance(value, float) else repr(value)
 
 
-def _places_to_count(runs: Runs) -> list[int]:
-    """The runs whose verdicts are counted, evenly spread; none where to explain is too dear."""
+def _places_to_count(runs: Runs) -> tuple[list[int], str]:
+    """The runs whose verdicts are counted, evenly spread; or none, and why."""
     plan = runs.plan
+    if runs.interrupted:  # whoever stopped it does not want to wait
+        return [], "Verdicts were not counted, since not all runs are there."
     by_records = plan is None or plan.unknown
     most = min(len(runs), MOST_BY_RECORDS if by_records else MOST_EXPLAINED)
     places = np.unique(np.linspace(0, len(runs) - 1, most).round().astype(int))
@@ -124,5 +130,5 @@ def _places_to_count(runs: Runs) -> list[int]:
         size = sum(shape.numel() for shape in plan.problem.shapes.values())
         numbers = runs.settings["run"].to_numpy()[places]
         if size > LARGEST or seconds(plan, numbers) > LONGEST:
-            return []
-    return [int(place) for place in places]
+            return [], "Verdicts were not counted: to explain many of these runs takes too long."
+    return [int(place) for place in places], ""

@@ -34,7 +34,7 @@ class Content:
     figures: tuple[Shown, ...]
     not_drawn: tuple[str, ...]
     findings: tuple[Told, ...]
-    counted: Counted | None
+    counted: Counted
     asked: tuple[tuple[str, str], ...]
     columns: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
@@ -166,11 +166,10 @@ def _figures(content: Content) -> Markup:
 
 def _findings(content: Content) -> Markup:
     made = [_finding(one) for one in content.findings]
-    if content.counted is not None and content.counted.of > 1:
+    if content.counted.why_not:
+        made.append(tag("p", content.counted.why_not, class_="faint"))
+    elif content.counted.of > 1:
         made.append(_counts(content.counted))
-    elif content.counted is None:
-        words = "Verdicts were not counted: to explain many runs of this model takes too long here."
-        made.append(tag("p", words, class_="faint"))
     return joined(made)
 
 
