@@ -34,7 +34,7 @@ _WHERE = {
     "descend": "descent",
     "Finding": "explain.findings",
     "Runs": "runs",
-    "Run": "runs",
+    "Run": "run",
     "load": "study",
     "watch": "watching",
     "Watch": "watching",
