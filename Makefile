@@ -16,7 +16,7 @@ DEMO := examples/data/diabetes.csv --target progression --model mlp:16 \
 # Files whose names begin with an underscore are shared by the benchmarks, not run.
 BENCHMARKS := $(sort $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py)))
 
-.PHONY: help demo test test-all bench docs lint format clean
+.PHONY: help demo test test-all bench browser docs lint format clean
 
 help:
 	@echo 'make demo       fit a table with 2 optimizers x 25 learning rates x 4 seeds; results in demo/'
@@ -32,10 +32,10 @@ demo: $(STAMP)
 	$(BIN)/downslope fit $(DEMO)
 
 # One thread for each test process: two pools of threads on few cores wait for each other.
-test: lint
+test: lint browser
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS)
 
-test-all: lint
+test-all: lint browser
 	OMP_NUM_THREADS=1 $(PYTEST) -n $(WORKERS) -m "slow or not slow"
 
 bench: $(STAMP)
@@ -50,6 +50,10 @@ bench: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 	@echo 'Open site/index.html'
+
+# For the tests that open pages; where none can be had, they are skipped and say so.
+browser:
+	@sh scripts/install_chromium.sh
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
