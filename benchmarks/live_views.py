@@ -1,8 +1,9 @@
 """What moving pictures and live views cost.
 
 A live view: descents of the parabola network (1-10-1, 200 points) with and without it in turn,
-medians of the ratios; the runs are checked to be the same to the bit. Each case is one chunk of
-runs: of several, `looped` and `stacked` are shared out over processes only where nobody looks on.
+medians of the ratios (and of those of the processor's time, which other processes disturb less);
+the runs are checked to be the same to the bit. Each case is one chunk of runs: of several, `looped`
+and `stacked` are shared out over processes only where nobody looks on.
 A moving picture: 5,000 steps of one run, recorded every 10, as GIF.
 """
 
@@ -89,12 +90,15 @@ def live(engine: str, runs: int, steps: int, repeats: int) -> None:
     assert plan is not None
     plan = replace(plan, options=replace(plan.options, updates=steps))
     results, drawn = {}, {}
+    spent: dict[str, list[float]] = {}
 
     def side(name: str, screen: Callable[[], Screen] | None) -> Callable[[], None]:
         def work() -> None:
             counted = None if screen is None else Counted(screen())
             view = None if counted is None else LiveView(counted)
+            start = time.process_time()
             results[name] = carry_out(plan, None, False, view)
+            spent.setdefault(name, []).append(time.process_time() - start)
             drawn[name] = 0 if counted is None else counted.times
 
         return work
@@ -111,11 +115,14 @@ def live(engine: str, runs: int, steps: int, repeats: int) -> None:
                                   equal_nan=part == "loss")  # fmt: skip
             assert same, f"{engine} with {name}: another {part}"
         ratios = [a / b for a, b in zip(times[name], times["none"], strict=True)]
+        work = statistics.median(
+            a / b for a, b in zip(spent[name][1:], spent["none"][1:], strict=True)
+        )
         print(
             f"{engine:8} {runs:4} runs × {steps:7,} steps | {statistics.median(times['none']):6.2f}"
             f" s without | {name:8} × {statistics.median(ratios):.2f}"
-            f" ({min(ratios):.2f} to {max(ratios):.2f}) | drawn {drawn[name]} times"
-            f" | others' load {load.share():.0%}"
+            f" ({min(ratios):.2f} to {max(ratios):.2f}), processor time × {work:.2f}"
+            f" | drawn {drawn[name]} times | others' load {load.share():.0%}"
         )
 
 
