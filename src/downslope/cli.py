@@ -84,6 +84,9 @@ def fit(
     out: Annotated[
         str | None, typer.Option(help="Folder for study, model and report. [TABLE-study]")
     ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="On a terminal, draw the losses while they are made.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Descend a whole family of runs on a table, rank them, and keep the best model."""
@@ -120,6 +123,7 @@ def fit(
         clip_norm=clip_norm,
         engine=engine,
         progress=not as_json,
+        live=live and not as_json,
     )
     if as_json:
         print(json.dumps(fit_as_json(found, folder), indent=1))

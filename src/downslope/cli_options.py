@@ -35,7 +35,7 @@ def command_of(context: typer.Context) -> list[str]:
     for parameter in context.command.params:
         name = parameter.name or ""
         source = context.get_parameter_source(name)
-        if source is None or source.name != "COMMANDLINE" or name == "as_json":
+        if source is None or source.name != "COMMANDLINE" or name in ("as_json", "live"):
             continue
         value = context.params[name]
         if parameter.param_type_name == "argument":
