@@ -83,7 +83,7 @@ def settings_of(runs: Runs, without: Sequence[str] = ()) -> list[Setting]:
             label=_label(setting, varying[setting["optimizer"]]),
             optimizer=setting["optimizer"],
             rows=np.asarray(places),
-            score=float(np.sort(score[places])[len(places) // 2]),
+            score=float(np.sort(score[places])[[(len(places) - 1) // 2, len(places) // 2]].mean()),
             diverged=int(runs.diverged[places].sum()),
         )
         for setting, places in zip(named, rows.values(), strict=True)

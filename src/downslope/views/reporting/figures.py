@@ -198,7 +198,10 @@ def _of_map(runs: Runs) -> str:
 
 
 def _of_fit(runs: Runs) -> str:
-    return f"What the best run ({run_words(runs.best)}) predicts of the training rows."
+    problem = None if runs.plan is None else runs.plan.problem
+    apart = problem is not None and (problem.validation is not None or problem.test is not None)
+    rows = "training rows and of those kept apart" if apart else "training rows"
+    return f"What the best run ({run_words(runs.best)}) predicts of the {rows}."
 
 
 def _of_path(runs: Runs) -> str:
