@@ -17,7 +17,7 @@ class Ranked:
     """One setting, over its seeds.
 
     Attributes:
-        settings: what sets it apart, by column; optimizer first.
+        settings: what sets it apart, by column; optimizer first. A tuple is a list here.
         loss: median final (validation) loss over the seeds that did not diverge.
         low, high: the smallest and largest of them.
         seeds, diverged: how many seeds there were, and how many of them diverged.
@@ -80,7 +80,7 @@ def rank(runs: Runs) -> list[Ranked]:
         best = int(np.nanargmin(np.where(np.isfinite(values), values, np.inf)))
         ranked.append(
             Ranked(
-                settings={n: part[n][0] for n in names if part[n][0] is not None},
+                settings={n: part[n].to_list()[0] for n in names if part[n][0] is not None},
                 loss=float(np.median(finite)) if len(finite) else float("nan"),
                 low=float(finite.min()) if len(finite) else float("nan"),
                 high=float(finite.max()) if len(finite) else float("nan"),
