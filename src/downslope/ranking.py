@@ -77,10 +77,11 @@ def rank(runs: Runs) -> list[Ranked]:
     for part in frame.partition_by(names, maintain_order=True):
         values = part["score"].to_numpy()
         finite = values[np.isfinite(values)]
+        first = part.row(0, named=True)
         best = int(np.nanargmin(np.where(np.isfinite(values), values, np.inf)))
         ranked.append(
             Ranked(
-                settings={n: part[n].to_list()[0] for n in names if part[n][0] is not None},
+                settings={n: first[n] for n in names if first[n] is not None},
                 loss=float(np.median(finite)) if len(finite) else float("nan"),
                 low=float(finite.min()) if len(finite) else float("nan"),
                 high=float(finite.max()) if len(finite) else float("nan"),

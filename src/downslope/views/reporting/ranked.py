@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-import polars as pl
-
 from downslope.ranking import Ranked
 from downslope.runs import Runs
 from downslope.scoring import in_own_units
@@ -104,7 +102,7 @@ def _setting(value: object) -> Cell:
         return Cell("yes" if value else "no")
     if isinstance(value, int | float):
         return Cell(said(value), float(value)) if isfinite(value) else Cell("none")
-    if isinstance(value, list | pl.Series):
+    if isinstance(value, list):
         return Cell(said(tuple(value)))
     words = str(value)
     return Cell(words, float(words)) if words.isdigit() else Cell(words)
