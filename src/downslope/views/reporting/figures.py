@@ -13,10 +13,10 @@ from PIL import Image
 
 from downslope.errors import DownslopeError
 from downslope.ranking import varying
+from downslope.run import watched
 from downslope.runs import Runs
 from downslope.telling import instructive_failure
 from downslope.views.figures import Plots
-from downslope.views.reporting.ranked import watched
 from downslope.views.reporting.words import run_words
 from downslope.views.terminal import number
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from downslope.ranking import Ranked
+from downslope.run import watched
 from downslope.runs import Runs
 from downslope.scoring import in_own_units
 from downslope.views.data.settings import said
@@ -39,11 +40,6 @@ class RankedTable:
     numbers: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...]
     settings: int
-
-
-def watched(runs: Runs) -> bool:
-    """Whether these are the steps of a loop that was not Downslope's own."""
-    return "watched" in runs.settings["engine"].to_list()
 
 
 def measure_of(runs: Runs) -> tuple[str, Callable[[float], float]]:
