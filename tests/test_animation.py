@@ -132,6 +132,51 @@ class TestFrames:
         truth = np.broadcast_to(data.ground.at[0] > 0, data.made[-1].shape)
         assert (data.made[-1] == truth).mean() > 0.97
 
+    def test_probabilities_are_told_apart_at_a_half(self):
+        """The sigmoid of 4 x0 - 2 is above a half where x0 is; of 0, it would be everywhere."""
+        x = torch.rand(60, 2, generator=torch.Generator().manual_seed(0)).double()
+        model = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid()).double()
+        with torch.no_grad():
+            model[0].weight.copy_(torch.tensor([[4.0, 0.0]]))
+            model[0].bias.fill_(-2.0)
+        y = (x[:, :1] > 0.5).double()
+        problem = ds.Problem.from_model(model, x, y, loss=nn.BCELoss())
+        data = fit_frames(descend(problem, lr=1e-9, steps=2, keep=BOTH), 0, 3)
+        assert data.ground.kind == "regions" and data.ground.classes == ("0", "1")
+        truth = np.broadcast_to(data.ground.at[0] > 0.5, data.made[0].shape)
+        np.testing.assert_array_equal(data.made[0], truth)
+
+    def test_whole_numbers_of_one_output_are_numbers(self):
+        x = torch.linspace(-1, 1, 7).reshape(-1, 1)
+        y = torch.arange(7)[:, None]
+        problem = ds.Problem.from_model(
+            lambda: nn.Linear(1, 1), x, y,
+            objective=lambda model, x, y: ((model(x) - y) ** 2).mean(),
+        )  # fmt: skip
+        data = fit_frames(descend(problem, lr=0.1, steps=5, keep=BOTH), 0, 3)
+        assert data.ground.kind == "curve" and data.ground.y.tolist() == list(range(7))
+
+    def test_regions_of_a_table_are_in_its_own_units(self):
+        frame = pl.DataFrame({"rooms": np.arange(40.0), "age": np.arange(40.0)[::-1] ** 2})
+        frame = frame.with_columns(kind=pl.when(pl.col("rooms") < 20).then(pl.lit("small"))
+                                   .otherwise(pl.lit("large")))  # fmt: skip
+        runs = descend(ds.Problem.from_table(frame, target="kind"), lr=1.0, epochs=30, keep=BOTH)
+        ground = fit_frames(runs, 0, 3).ground
+        assert ground.names == ("rooms", "age") and set(ground.classes) == {"small", "large"}
+        np.testing.assert_allclose(ground.x, ground.x.round(), atol=1e-4)
+        np.testing.assert_allclose(ground.y, (39 - ground.x) ** 2, rtol=1e-4)
+        for axis, values in zip(ground.at, (ground.x, ground.y), strict=True):
+            assert axis[0] < values.min() < values.max() < axis[-1] < 1.2 * values.max()
+
+    def test_what_is_no_plane_of_classes_is_told(self):
+        x = torch.rand(90, 2, generator=torch.Generator().manual_seed(0))
+        problem = ds.Problem.from_model(
+            lambda: nn.Linear(2, 9), x, torch.arange(90) % 9, loss=nn.CrossEntropyLoss()
+        )
+        runs = descend(problem, lr=0.1, steps=2, keep=BOTH)
+        with pytest.raises(InputError, match=r"up to 7 classes, got 2 features and 9 classes"):
+            fit_frames(runs, 0, 3)
+
     def test_a_path_of_the_closed_form(self, bowls):
         data = path_frames(bowls, 0, 100)
         (way,) = data.paths.paths

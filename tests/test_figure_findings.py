@@ -79,6 +79,28 @@ class TestRuler:
         assert other.rate == pytest.approx(2 / LARGEST, rel=1e-6) and other.kind == "otherwise"
         assert ruler.stable == marks["stable up to"].rate  # not by what other settings bear
 
+    def test_momentum_in_batches_shows_what_is_safe_without_it(self):
+        """Above the threshold of full batches, with its momentum."""
+        runs = descend(0.3, momentum=0.9, batch_size=5, epochs=20)
+        finding = runs.explain()[0]
+        assert finding.verdict == "diverged" and finding.cause == "momentum-above-threshold"
+        assert finding.evidence["safe in every order"].value == pytest.approx(2 / 52)
+        assert "without momentum, rates would be certain to be safe below 0.038" in finding.sentence
+        ruler = ruler_of(finding, runs[0])
+        marks = {mark.words: mark for mark in ruler.marks}
+        safe = marks["without momentum: safe in every order below"]
+        assert safe.rate == pytest.approx(2 / 52) and safe.kind == "otherwise"
+        full = marks["full batches: stable up to"].rate
+        assert full == pytest.approx(2 * 1.9 / LARGEST, rel=1e-6)
+        assert ruler.stable == full and ruler.stable_words == "stable for full batches"
+
+    def test_batches_above_the_full_threshold_show_what_is_safe(self):
+        runs = descend(0.3, batch_size=5, epochs=20)
+        ruler = ruler_of(runs.explain()[0], runs[0])
+        marks = {mark.words: mark.rate for mark in ruler.marks}
+        assert marks["safe in every order below"] == pytest.approx(2 / 52) == ruler.stable
+        assert ruler.stable_words == "certain to be safe"
+
     def test_a_curvature_gives_the_threshold(self):
         runs = descend(0.97, bowl(), steps=40)
         ruler = ruler_of(runs.explain()[0], runs[0])
@@ -193,7 +215,7 @@ class TestDrawing:
     def test_its_run_is_known_or_asked_for(self, exploded):
         runs, finding = exploded
         alone = replace(finding, of=None)
-        with pytest.raises(InputError, match=r"finding.plot\(watch.runs\)"):
+        with pytest.raises(InputError, match=r"give it, as finding.plot\(runs\)"):
             alone.plot()
         assert png(alone.plot(runs)) and png(alone.plot(runs[0]))
         with pytest.raises(InputError, match="about run 7, which is not among"):
@@ -213,8 +235,16 @@ class TestDrawing:
         finding = watch.findings[0]
         ruler = ruler_of(finding, watch.runs[0])
         assert ruler.stable == pytest.approx(1.0, rel=1e-3)  # 2 / λ, λ = 2 for the bias
-        figure = finding.plot(watch.runs)
-        assert png(figure) and " batch's loss" in words_in(figure)
+        assert finding.plot()._repr_png_() == finding.plot(watch.runs)._repr_png_()
+        assert " batch's loss" in words_in(finding.plot())
+        assert all(one.of.number == 0 for one in watch.findings) and finding == watch.findings[0]
+
+    def test_a_loop_without_a_step_has_no_picture(self):
+        model = nn.Linear(1, 1)
+        with ds.watch(model, optim.SGD(model.parameters(), lr=3.0)) as watch:
+            pass
+        with pytest.raises(InputError, match="does not know its run"):
+            watch.findings[0].plot()
 
     def test_nothing_finite(self):
         problem = ds.Problem.from_function(lambda x: x**2, start=float("nan"))

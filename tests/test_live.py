@@ -2,11 +2,13 @@
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 import types
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 from torch import nn, optim
 
@@ -26,7 +29,7 @@ from downslope.views.data.live import Live, LiveLine, of_losses
 from downslope.views.drawing.live import LivePicture
 from downslope.views.drawing.style import Picture
 from downslope.views.live import LiveView, LiveViewWarning, Notebook, Terminal, Window
-from downslope.views.live_chart import loss_chart
+from downslope.views.live_chart import live_rows
 
 BOTH = ("loss", "parameters")
 
@@ -243,32 +246,66 @@ def shown(**changed):
     return Live(**{**given_, **changed})
 
 
+def rows_in(width, height, data=None, encoding="utf-8"):
+    """What a terminal of this size and encoding shows."""
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    out = Console(file=file, width=width, height=height, force_terminal=True, _environ={})
+    return [row.plain for row in live_rows(shown() if data is None else data, out)]
+
+
 class TestChart:
-    def test_a_straight_line_runs_from_corner_to_corner(self):
-        rows = loss_chart(shown(), 60, 10).splitlines()
-        drawn = [row.partition("│")[2] for row in rows[:10]]
-        assert drawn[0][0] > "\u2800" and drawn[9].rstrip().endswith("a")
-        falling = [len(row.rstrip(" b")) for row in drawn[1:]]
-        assert falling == sorted(falling)
-        assert rows[0].split()[0] == "0.79" and rows[9].split()[0] == "0.013"  # of the row's middle
-        assert drawn[0].rstrip().endswith("b") and 20 < len(drawn[0].rstrip()) < 30
-        assert rows[11].strip().startswith("0") and rows[11].endswith("100 steps")
-        assert rows[12:] == ["a falling: 0.01", "b 价格 $x$: 1"]
+    def test_lines_have_marks_and_their_names_stand_below_with_their_losses(self):
+        words, title, *rows = rows_in(60, 20)
+        assert words == "step 100 of 100, loss 0.01" and title == "Loss"
+        drawn = [row.partition("│")[2] for row in rows if "│" in row]
+        falling = [[at for at, mark in enumerate(row) if mark == "o"] for row in drawn]
+        assert falling[0][0] == 0 and falling[-1][-1] == 60 - 1 - 10 - 1  # from corner to corner
+        assert all(above[-1] < below[0] for above, below in pairwise(falling))
+        assert 20 < len(drawn[0]) < 30 and not any("+" in row for row in drawn[1:])  # half way
+        assert rows[0].split()[0] == "1" and rows[len(drawn) - 1].split()[0] == "0.01"
+        assert rows[-3].split() == ["0", "step", "100"]
+        assert rows[-2:] == ["  o falling: 0.01", "  + 价格 $x$: 1"]
 
-    @pytest.mark.parametrize("width", [1, 10, 24, 25, 80, 300])
-    @pytest.mark.parametrize("height", [-3, 0, 4, 30])
-    def test_it_fits(self, width, height):
-        from rich.cells import cell_len
+    def test_a_single_line_is_drawn_in_dots(self):
+        rows = rows_in(60, 20, shown(lines=shown().lines[:1], of_lines=1))
+        assert rows[1] == "Loss, falling: 0.01" and rows[-1].split() == ["0", "step", "100"]
+        assert any("\u2801" <= letter <= "\u28ff" for row in rows for letter in row)
 
-        text = loss_chart(shown(), width, height)
-        assert max(map(cell_len, text.splitlines())) <= width
-        assert len(text.splitlines()) <= max(height, 0) + 4
+    @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gbk"])
+    def test_an_encoding_without_the_letters_gets_ascii(self, encoding):
+        for lines in (shown().lines[:1], shown().lines):
+            rows = rows_in(60, 20, shown(lines=lines), encoding)
+            assert all(row.isascii() for row in rows) and any("|o" in row for row in rows)
+
+    @pytest.mark.parametrize("width", [1, 2, 10, 24, 32, 40, 41, 80, 300])
+    @pytest.mark.parametrize("height", [1, 3, 6, 10, 11, 24, 60])
+    @pytest.mark.parametrize("label", ["lr[a\n$x_1$]", "learning rate 价格 " * 9])
+    def test_it_fits(self, width, height, label):
+        line = LiveLine(label, np.arange(9.0), np.geomspace(9, 1, 9))
+        for count in (1, 2, 6):
+            rows = rows_in(width, height, shown(lines=(line,) * count))
+            assert max(map(cell_len, rows)) <= max(width - 1, 1)
+            assert len(rows) <= height
+            assert any("│" in row for row in rows) == (
+                width > 40 and height >= 9 + (count if count > 1 else 0)
+            )
+            named = [row for row in rows if ": 1" in row]
+            if width >= 24 and height > 3 + count:
+                assert len(named) == count and all(row.endswith(": 1") for row in named)
+
+    def test_narrow_terminals_are_told_names_alone(self):
+        assert rows_in(32, 20) == [
+            "step 100 of 100, loss 0.01", "  o falling: 0.01", "  + 价格 $x$: 1",
+        ]  # fmt: skip
+        assert rows_in(24, 3) == ["step 100 of 100, loss…"]
 
     def test_nothing_to_show_and_what_is_outside(self):
         empty = shown(lines=(LiveLine("a", np.empty(0), np.empty(0)),))
-        assert ": not begun" in loss_chart(empty, 60, 8)
-        wild = shown(lines=(LiveLine("a", np.arange(2.0), np.array([1.0, 1e30]), diverged=True),))
-        assert ": diverged" in loss_chart(wild, 60, 8)
+        assert "Loss, a: not begun" in rows_in(60, 20, empty)
+        wild = LiveLine("a", np.arange(2.0), np.array([1.0, 1e30]), diverged=True)
+        rows = rows_in(60, 20, shown(lines=(wild, shown().lines[0])))
+        top = next(row for row in rows if "│" in row)
+        assert "  o a: diverged" in rows and top.index("×") == 10  # step 1 of 100
 
 
 class TestScreens:
@@ -460,11 +497,12 @@ class TestPseudoTerminal:
         sent, code = self.run(2000)
         assert code == 0
         assert "\x1b[1A" in sent and "\x1b[2K" in sent  # up a line, and clear it
-        assert sent.count("steps\r\n") > 2  # the axis, drawn again and again
+        assert sent.count("2,000\r\n") > 2  # the axis, drawn again and again
         last = sent[sent.rindex("step 2,000 of 2,000") :]
         assert "3 of 3 runs done" in last and "1 diverged" in last
-        assert any("\u2801" <= letter <= "\u28ff" for letter in last)
-        assert "a SGD, lr 0.001: " in last and "c SGD, lr 1e+05: diverged" in last
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last)
+        assert re.search(r"│ *o", plain) and re.search(r"│ *o? *\+", plain) and "×" in plain
+        assert "  o SGD, lr 0.001: " in plain and "  * SGD, lr 1e+05: diverged" in plain
         assert last.rstrip().endswith("runs: 3") and "\x1b[?25h" in last  # the cursor is back
 
     def test_ctrl_c_gives_the_cursor_back(self):

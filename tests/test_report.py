@@ -177,7 +177,7 @@ class TestPage:
         words = words_of(page)
         best = sines.best
         assert f"The best is run {best.number} ({best.row['optimizer']}" in words
-        assert "SGD: 3 of 9 runs diverged, at rates 1e+04 (none up to 0.1)" in words
+        assert "SGD: 3 of 9 runs diverged, at rate 1e+04 (none up to 0.1)" in words
         assert "15 runs of 5 settings" in words
         for name in ("Sequential(", "mean squared error", "6 epochs", "float32"):
             assert name in words

@@ -310,7 +310,9 @@ def test_a_watch_is_a_study_like_any_other(tmp_path):
     runs = watch.runs
     assert runs.table.select("optimizer", "status", "steps").row(0) == ("SGD", "finished", 20)
     assert runs.table["lr"][0] == 0.1 and runs.plot.losses() is not None
-    assert [finding.cause for finding in runs.explain()] == ["unknown"]
+    (alone,) = runs.explain()
+    assert alone.cause == "unknown" and "downslope.load" not in alone.sentence
+    assert "watched in a training loop" in alone.sentence and "watch.findings" in alone.sentence
     watch.save(tmp_path / "study")
     loaded = ds.load(tmp_path / "study")
     assert loaded.table.equals(runs.table)
@@ -318,6 +320,9 @@ def test_a_watch_is_a_study_like_any_other(tmp_path):
     np.testing.assert_array_equal(loaded.gradient_norm, runs.gradient_norm)
     for name, value in watch.model.state_dict().items():
         assert torch.equal(loaded.best.parameters[name], value)
+    assert loaded.explain()[0].sentence == alone.sentence
+    with pytest.raises(ds.InputError, match="watched in a training loop"):
+        loaded.plot.fit()
     for wanted in ("replay", "model"):
         with pytest.raises(ds.DownslopeError, match="watched in a training loop"):
             _ = loaded.best.replay() if wanted == "replay" else loaded.best.model

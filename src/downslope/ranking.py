@@ -17,7 +17,7 @@ class Ranked:
     """One setting, over its seeds.
 
     Attributes:
-        settings: what sets it apart, by column; optimizer first.
+        settings: what sets it apart, by column; optimizer first. A tuple is a list here.
         loss: median final (validation) loss over the seeds that did not diverge.
         low, high: the smallest and largest of them.
         seeds, diverged: how many seeds there were, and how many of them diverged.
@@ -77,10 +77,11 @@ def rank(runs: Runs) -> list[Ranked]:
     for part in frame.partition_by(names, maintain_order=True):
         values = part["score"].to_numpy()
         finite = values[np.isfinite(values)]
+        first = part.row(0, named=True)
         best = int(np.nanargmin(np.where(np.isfinite(values), values, np.inf)))
         ranked.append(
             Ranked(
-                settings={n: part[n][0] for n in names if part[n][0] is not None},
+                settings={n: first[n] for n in names if first[n] is not None},
                 loss=float(np.median(finite)) if len(finite) else float("nan"),
                 low=float(finite.min()) if len(finite) else float("nan"),
                 high=float(finite.max()) if len(finite) else float("nan"),

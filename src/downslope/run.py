@@ -148,11 +148,21 @@ class Run:
 
     def _plan(self, what: str) -> Plan:
         if self.runs.plan is None:
-            if self.runs.settings["engine"][self.place] == "watched":
-                loop = "this run was watched in a training loop that is not Downslope's own"
-                raise DownslopeError(f"{loop}: for {what}, its data and code would be needed")
-            raise DownslopeError(
-                f"these runs were loaded without their problem: for {what}, "
-                "load them with downslope.load(folder, problem=...)"
-            )
+            raise DownslopeError(no_problem(self.runs, what))
         return self.runs.plan
+
+
+def no_problem(runs: Runs, what: str) -> str:
+    """What to say where something needs the problem, and the runs do not hold it."""
+    if watched(runs):
+        loop = "this run was watched in a training loop that is not Downslope's own"
+        return f"{loop}: for {what}, its data and code would be needed"
+    return (
+        f"these runs were loaded without their problem: for {what}, "
+        "load them with downslope.load(folder, problem=...)"
+    )
+
+
+def watched(runs: Runs) -> bool:
+    """Whether these are the steps of a loop that was not Downslope's own."""
+    return "watched" in runs.settings["engine"].to_list()

@@ -185,7 +185,8 @@ class Runs:
 
     @property
     def plot(self) -> Plots:
-        """Pictures: ``runs.plot.losses()``, ``.sensitivity()``, ``.path()``, ``.fit()``."""
+        """Pictures: ``runs.plot.losses()``, ``.sensitivity()``, ``.map()``, ``.path()``,
+        ``.fit()``, ``.parameters()``, ``.gradient_norm()``, ``.sharpness()``."""
         from downslope.views.figures import Plots
 
         return Plots(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -138,7 +139,11 @@ class Watch:
         seen = self._seen()
         rows = self._wishes.probe_rows * len(self._wishes.probes)
         verdict = judge(seen.table, maximize=seen.maximize, probe_rows=rows)
-        return [verdict, *faults(seen.observed, verdict.verdict)]
+        found = [verdict, *faults(seen.observed, verdict.verdict)]
+        if not seen.table.height:
+            return found
+        run = runs_of(seen, verdict)[0]
+        return [replace(finding, of=run) for finding in found]
 
     def explain(self) -> list[Finding]:
         """The same as `findings`, under the name that runs have for it."""

@@ -11,6 +11,7 @@ from downslope.explain.curvature import Curvature
 from downslope.explain.facts import settings_of
 from downslope.explain.places import few_threads, measure
 from downslope.plan import Plan
+from downslope.run import no_problem
 from downslope.runs import Runs
 
 
@@ -24,10 +25,7 @@ def curvature_along(runs: Runs, places: int = 5) -> pl.DataFrame:
     if places < 2:
         raise InputError(f"places must be a whole number of at least 2, got {places!r}")
     if runs.plan is None:
-        raise InputError(
-            "these runs were loaded without their problem: for curvature, load them with "
-            "downslope.load(folder, problem=...)"
-        )
+        raise InputError(no_problem(runs, "curvature"))
     with few_threads(runs.plan.problem):
         return _measured(runs, runs.plan, places)
 

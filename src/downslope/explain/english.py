@@ -162,6 +162,9 @@ _CAUSES = {
         "It was judged by its records, start and end alone: carrying it out again to look closely "
         "would take some {seconds} s."
     ),
+    "also.samples-alone": (
+        "In batches, without momentum, rates would be certain to be safe below {safe}."
+    ),
     "also.gain": "In this fixed order an error grows up to {gain}-fold within an epoch.",
     "cause.mostly-noise": (
         "Of what steps of {samples} see, {share} is noise (of squared gradients, in the last "
@@ -261,6 +264,11 @@ _CAUSES = {
     "cause.no-problem": (
         "These runs were loaded without their problem, so that no curvature can be measured and no "
         "cause named: load them with downslope.load(folder, problem=...)."
+    ),
+    "cause.watched": (
+        "It was watched in a training loop that is not Downslope's own: of that its records are "
+        "known here, so that no cause is named. watch.findings (in its study: findings.json) say "
+        "more, and with downslope.watch(..., probe=...) curvature is measured in the loop."
     ),
     "curve.flat": (
         "The loss no longer changes: from its values alone a minimum, a plateau and a floor of "

@@ -110,7 +110,7 @@ class Finding:
     tried: Callable[[], Trial] | None = field(default=None, repr=False, compare=False)
     """Follows the advice; None where only the user can."""
     of: Any = field(default=None, repr=False, compare=False)
-    """The `downslope.Run` it is about, for its picture; None in a loop of the user's own."""
+    """The `downslope.Run` it is about, for its picture; None where no step was seen."""
 
     def try_it(self) -> Trial:
         """Carry out the run with the advised change, and say whether that did what it should.
@@ -136,8 +136,7 @@ class Finding:
         Below stands a ruler of learning rates: the run's own, each threshold, the advised one.
 
         Args:
-            runs: the `Runs` or the `Run` it is about, where the finding does not know: that of a
-                watched loop, ``finding.plot(watch.runs)``.
+            runs: the `Runs` or the `Run` it is about, where the finding does not know.
 
         Raises:
             InputError: if the run is not known, or not among those given.

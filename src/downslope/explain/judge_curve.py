@@ -8,7 +8,7 @@ import numpy as np
 
 from downslope.explain.findings import Confidence, Evidence, Verdict
 from downslope.explain.judgement import Judgement
-from downslope.run import Run
+from downslope.run import Run, watched
 
 
 def judge_curve(run: Run, reason: str | None = None) -> Judgement:
@@ -20,6 +20,8 @@ def judge_curve(run: Run, reason: str | None = None) -> Judgement:
     sign = float(run.runs._sign[run.place])
     losses = sign * run.loss[np.isfinite(run.loss)].astype(np.float64)
     without: tuple[str, dict[str, Any]] = ("cause.no-problem", {})
+    if watched(run.runs):
+        without = ("cause.watched", {})
     if reason is not None:
         without = ("cause.not-measured", {"reason": reason})
     if run.status == "diverged":

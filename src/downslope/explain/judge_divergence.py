@@ -162,7 +162,9 @@ def _above_threshold(facts: Facts, known: Known, opening: Opening) -> Judgement 
     if not settings.full:
         samples = samples_at(facts, known, "calm")
         if samples is not None:
-            parts.append(("also.samples", {"safe": samples.safe}))
+            also = "also.samples-alone" if settings.momentum else "also.samples"
+            parts.append((also, {"safe": samples.safe}))
+            evidence["safe in every order"] = Evidence(samples.safe, facts.places["calm"].where)
             change = {"lr": min(limit / 2, samples.safe / 2) / settings.memory}
     if not known.quadratic and settings.full:
         change = {"lr": limit / 4}  # the loss may bend more on the way than where it was measured

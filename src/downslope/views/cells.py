@@ -12,17 +12,24 @@ from downslope.tables import shown
 def fitted(name: str, width: int) -> str:
     """A name made safe to print, in exactly `width` cells: cut with ``…``, or filled with blanks.
 
+    It is for `Text`, in which brackets are no markup.
+
     >>> fitted("梯度下降", 5)
     '梯度…'
     """
-    safe = shown(name)
-    if cell_len(safe) > width:
-        safe = set_cell_size(safe, width - 1).rstrip() + "…"
-    return set_cell_size(safe, width)
+    safe = shown(name, 4 * max(width, 10)).replace("\\[", "[")
+    return set_cell_size(shortened(safe, width), width)
+
+
+def shortened(text: str, width: int) -> str:
+    """Text as it is, cut with ``…`` where it takes more than `width` cells, of 1 at least."""
+    if cell_len(text) <= width:
+        return text
+    return set_cell_size(text, max(width - 1, 0)).rstrip() + "…"
 
 
 def cut(name: str, width: int) -> str:
-    """The same without blanks at the end."""
+    """`fitted` without blanks at the end."""
     return fitted(name, width).rstrip()
 
 

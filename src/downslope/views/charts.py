@@ -154,19 +154,24 @@ def print_chart(
     width = min(out.width, 80)
     if width < _NARROWEST or not lines:
         return
-    plain = not _takes(out.encoding, "⣿×│└─…")
+    plain = takes_ascii_alone(out.encoding)
     for row in chart(lines, x, y, width=width, height=height, plain=plain, **more):
-        if plain:
-            row.plain = row.plain.replace("…", "~").encode("ascii", "replace").decode("ascii")
-        out.print(row, no_wrap=True, crop=False, overflow="ignore")
+        out.print(in_ascii(row) if plain else row, no_wrap=True, crop=False, overflow="ignore")
 
 
-def _takes(encoding: str, letters: str) -> bool:
+def takes_ascii_alone(encoding: str) -> bool:
+    """Whether a console of this encoding lacks the letters that charts are drawn in."""
     try:
-        letters.encode(encoding)
+        "⣿×│└─…".encode(encoding)
     except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+        return True
+    return False
+
+
+def in_ascii(row: Text) -> Text:
+    """The row with a question mark for each letter that is not ASCII."""
+    row.plain = row.plain.replace("…", "~").encode("ascii", "replace").decode("ascii")
+    return row
 
 
 def _columns(x: Axis, values: Floats, columns: int) -> NDArray[np.int64]:
@@ -233,6 +238,8 @@ def _put(row: Text, column: int, letter: str, place: int) -> None:
 
 
 def _number(value: float) -> str:
+    if abs(value) < 1e6 and value == round(value):
+        return f"{value + 0:,.0f}"
     return f"{value:.3g}" if len(f"{value:.3g}") <= _GUTTER else f"{value:.0e}"
 
 
@@ -247,6 +254,7 @@ def _ends(x: Axis, columns: int) -> str:
 
 
 def _named(place: int, line: Line, width: int) -> Text:
+    """A line's mark and name."""
     made = Text(f"  {MARKS[place]} {fitted(line.name, width - 4).rstrip()}")
     made.stylize(_COLOURS[place], 2, 3)
     return made

@@ -31,9 +31,6 @@ def _run_of(finding: Finding, runs: Any) -> Run:
     if runs is not None:
         raise InputError(f"runs must be Runs or a Run, got {type(runs).__name__}")
     if finding.of is None:
-        raise InputError(
-            "this finding does not know its run: give it, as finding.plot(runs) or, of a watched "
-            "loop, finding.plot(watch.runs)"
-        )
+        raise InputError("this finding does not know its run: give it, as finding.plot(runs)")
     run: Run = finding.of
     return run

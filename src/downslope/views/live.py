@@ -19,7 +19,7 @@ from downslope.engines.work import Glimpse, Onlooker
 from downslope.errors import InputError, nearest
 from downslope.plan import Plan
 from downslope.views.data.live import Live, Seen, of_losses
-from downslope.views.live_chart import LEAST_HEIGHT, loss_chart
+from downslope.views.live_chart import live_rows
 
 Where = Literal["terminal", "notebook", "window"]
 
@@ -32,7 +32,6 @@ first takes long, since matplotlib looks for its fonts then."""
 
 _SELDOM = 2.0
 
-_TALLEST = 14
 _WINDOWLESS = ("agg", "cairo", "pdf", "pgf", "ps", "svg", "template")
 
 
@@ -191,7 +190,7 @@ def _warn(what: str, error: Exception) -> None:
 
 
 class Terminal:
-    """A chart of Braille dots that is redrawn in place, on stderr.
+    """A chart in text that is redrawn in place, on stderr.
 
     Args:
         console: a rich Console; by default one on stderr.
@@ -210,11 +209,7 @@ class Terminal:
         from rich.live import Live as Redrawn
         from rich.text import Text
 
-        width, height = self.console.size
-        rows = min(height - len(data.lines) - 5, _TALLEST)
-        text = Text(data.words, overflow="ellipsis", no_wrap=True)
-        if rows >= LEAST_HEIGHT or height > len(data.lines) + 2:
-            text = Text(f"{_folded(data.words, width)}\n{loss_chart(data, width - 1, rows)}")
+        text = Text("\n", overflow="ellipsis", no_wrap=True).join(live_rows(data, self.console))
         if self.live is None:
             self.live = Redrawn(console=self.console, auto_refresh=False)
             self.live.start()
@@ -224,19 +219,6 @@ class Terminal:
         """The last chart stays; the cursor stands below it."""
         if self.live is not None:
             self.live.stop()
-
-
-def _folded(words: str, width: int) -> str:
-    """Broken at commas where the terminal is narrow."""
-    lines = [""]
-    for part in words.split(", "):
-        longer = f"{lines[-1]}, {part}" if lines[-1] else part
-        if len(longer) < width or not lines[-1]:
-            lines[-1] = longer
-        else:
-            lines[-1] += ","
-            lines.append(part)
-    return "\n".join(line[: max(width - 1, 1)] for line in lines)
 
 
 class _Png:

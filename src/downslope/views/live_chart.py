@@ -1,97 +1,81 @@
-"""Loss curves as text: lines of Braille dots, four to a row and two to a column."""
+"""The live view of a terminal: the loss curves so far as a chart in text, and how far they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-from numpy.typing import NDArray
 from rich.cells import cell_len
+from rich.console import Console
+from rich.text import Text
 
-from downslope.views.cells import cut, fitted
+from downslope.views.cells import cut, shortened
+from downslope.views.charts import MARKS, Axis, Floats, Line, chart, in_ascii, takes_ascii_alone
 from downslope.views.data.live import Live, LiveLine
 
-LEAST_WIDTH, LEAST_HEIGHT = 24, 4
-"""Cells below which there is no room for a chart."""
+LEAST_WIDTH, LEAST_HEIGHT = 40, 4
+"""Cells below which a moving chart cannot be read: the names are told alone."""
 
-_LABEL = 8
-_BRAILLE = 0x2800
-_DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
-"""The bit of each dot in a Braille cell, (row, column)."""
-
-Bits = NDArray[np.int64]
+_TALLEST = 14
+_AROUND = 3
+"""Rows of a chart that are not its height: its title, its axis, and the numbers below it."""
 
 
-def loss_chart(data: Live, width: int, height: int) -> str:
-    """Losses against steps, a letter where each line ends.
+def live_rows(data: Live, out: Console) -> list[Text]:
+    """What a terminal shows of a moment, in its present size and letters.
 
-    Args:
-        width, height: cells of the terminal that it may take; where they are too few, there is no
-            chart, and the names alone are left.
+    The words, the losses against the steps, and each line's name with its last loss. Where the
+    terminal is narrow or low, the words and the names; where it is lower still, the words.
     """
-    letters = [chr(ord("a") + place) for place in range(len(data.lines))]
-    names = [
-        cut(f"{letter} {line.label}{_last(line)}", width)
-        for letter, line in zip(letters, data.lines, strict=True)
+    width, tall = out.width - 1, out.height
+    rows = [Text(line) for line in _folded(data.words, width)]
+    names = [_name(line, width - 6) for line in data.lines]
+    below = len(names) if len(names) > 1 else 0  # a single one stands in the title
+    height = min(tall - 1 - len(rows) - _AROUND - below, _TALLEST)
+    plain = takes_ascii_alone(out.encoding)
+    if width >= LEAST_WIDTH and height >= LEAST_HEIGHT:
+        rows += _chart(data, names, width, height, plain)
+    elif tall > len(rows) + len(names):
+        marked = names if len(names) < 2 else [f"{MARKS[k]} {name}" for k, name in enumerate(names)]
+        rows += [Text(cut(f"  {name}", max(width, 1))) for name in marked]
+    else:
+        rows = [Text(cut(data.words, max(width, 1)))]
+    return [in_ascii(row) for row in rows] if plain else rows
+
+
+def _chart(data: Live, names: list[str], width: int, height: int, plain: bool) -> list[Text]:
+    lines = [
+        Line(name, line.steps, line.losses, ends=_cross(line))
+        for name, line in zip(names, data.lines, strict=True)
     ]
-    if width < LEAST_WIDTH or height < LEAST_HEIGHT:
-        return "\n".join(names)
-    columns = width - _LABEL - 2
-    cells = np.zeros((height, columns), dtype=np.int64)
-    ends = {}
-    for letter, line in zip(letters, data.lines, strict=True):
-        x, y = _dots(data, line, cells.shape)
-        _draw(cells, x, y)
-        if len(x):
-            row, column = int(y[-1]) // 4, min(int(x[-1]) // 2 + 1, columns - 1)
-            while (row, column) in ends and column:
-                column -= 1  # beside the letter of a line that ends at the same place
-            ends[(row, column)] = letter
-    rows = []
-    for row in range(height):
-        drawn = [chr(_BRAILLE + bits) if bits else " " for bits in cells[row]]
-        for (there, column), letter in ends.items():
-            if there == row:
-                drawn[column] = letter
-        rows.append(f"{_tick(data, row, height):>{_LABEL}} │{''.join(drawn)}".rstrip())
-    last = f"{data.until:,.0f} steps"
-    axis = "0" + fitted("", columns - 1 - cell_len(last)) + last
-    return "\n".join([*rows, f"{'':{_LABEL}} └{'─' * columns}", f"{'':{_LABEL}}  {axis}", *names])
+    x = Axis(0.0, max(data.until, 1.0), False, "step")
+    said = f"Loss, {names[0]}" if len(names) == 1 else "Loss"
+    y = Axis(*data.limits, data.log, said)
+    return chart(lines, x, y, width=width, height=height, plain=plain)
 
 
-def _last(line: LiveLine) -> str:
+def _cross(line: LiveLine) -> Floats:
+    """Where it diverged, (1, 2) or none."""
+    there = line.diverged and len(line.losses) > 0
+    return np.column_stack([line.steps, line.losses])[-1:] if there else np.empty((0, 2))
+
+
+def _name(line: LiveLine, width: int) -> str:
+    """A line's name with its last loss, which stays however little room there is."""
+    last = ": not begun"
     if line.diverged:
-        return ": diverged"
-    return f": {line.losses[-1]:.4g}" if len(line.losses) else ": not begun"
+        last = ": diverged"
+    elif len(line.losses):
+        last = f": {line.losses[-1]:.4g}"
+    return shortened(line.label, max(width - cell_len(last), 1)) + last
 
 
-def _tick(data: Live, row: int, height: int) -> str:
-    """The loss at the middle of a row, for the first, the middle and the last."""
-    if row not in (0, height // 2, height - 1):
-        return ""
-    low, high = np.log10(data.limits) if data.log else data.limits
-    value = high - (high - low) * (row + 0.5) / height
-    return f"{10**value if data.log else value:.2g}"
-
-
-def _dots(data: Live, line: LiveLine, shape: tuple[int, ...]) -> tuple[Bits, Bits]:
-    """Where a line's records are, in dots from the upper left."""
-    height, width = 4 * shape[0], 2 * shape[1]
-    losses = np.clip(line.losses, *data.limits)
-    low, high = np.log10(data.limits) if data.log else data.limits
-    heights = (high - (np.log10(losses) if data.log else losses)) / (high - low)
-    x = np.round(line.steps / max(data.until, 1.0) * (width - 1)).astype(np.int64)
-    y = np.round(heights * (height - 1)).astype(np.int64)
-    return np.clip(x, 0, width - 1), np.clip(y, 0, height - 1)
-
-
-def _draw(cells: Bits, x: Bits, y: Bits) -> None:
-    """Straight lines between neighbours, dot by dot."""
-    parts: list[tuple[Sequence[int] | Bits, Sequence[int] | Bits]] = [(x, y)]
-    for k in np.flatnonzero((np.abs(np.diff(x)) > 1) | (np.abs(np.diff(y)) > 1)):
-        count = int(max(abs(x[k + 1] - x[k]), abs(y[k + 1] - y[k]))) + 1
-        at = [np.round(np.linspace(v[k], v[k + 1], count)).astype(np.int64) for v in (x, y)]
-        parts.append((at[0], at[1]))
-    for across, down in parts:
-        right, low = np.asarray(across), np.asarray(down)
-        np.bitwise_or.at(cells, (low // 4, right // 2), _DOTS[low % 4, right % 2])
+def _folded(words: str, width: int) -> list[str]:
+    """Broken at commas where the terminal is narrow."""
+    lines = [""]
+    for part in words.split(", "):
+        longer = f"{lines[-1]}, {part}" if lines[-1] else part
+        if cell_len(longer) < width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines[-1] += ","
+            lines.append(part)
+    return [cut(line, max(width, 1)) for line in lines]

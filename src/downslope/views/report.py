@@ -15,7 +15,7 @@ from downslope.errors import InputError, listed
 from downslope.explain.findings import Finding
 from downslope.folder import write_whole
 from downslope.ranking import rank
-from downslope.run import Run
+from downslope.run import Run, watched
 from downslope.runs import Runs
 from downslope.study import versions
 from downslope.views.reporting.asked_words import asked_rows, column_rows
@@ -23,7 +23,7 @@ from downslope.views.reporting.code import python_of
 from downslope.views.reporting.figures import figures_of, shown_figure
 from downslope.views.reporting.findings import explained
 from downslope.views.reporting.page import Content, page_of
-from downslope.views.reporting.ranked import ranked_table, watched
+from downslope.views.reporting.ranked import ranked_table
 from downslope.views.reporting.words import NO_PROBLEM, result_of, title_of
 
 ENDINGS = (".html", ".htm")

@@ -78,10 +78,9 @@ def diverged_lines(diverged: Sequence[Diverged]) -> list[str]:
             continue
         line = f"{one.optimizer}: {one.runs} of {one.of} runs diverged"
         if one.lowest_lr is not None and one.highest_lr is not None:
-            at = number(one.lowest_lr)
-            if one.highest_lr > one.lowest_lr:
-                at += f" to {number(one.highest_lr)}"
-            line += f", at rates {at}"
+            low, high = number(one.lowest_lr), number(one.highest_lr)
+            several = one.highest_lr > one.lowest_lr
+            line += f", at rates {low} to {high}" if several else f", at rate {low}"
             line += (
                 f" (none up to {number(one.stable_lr)})"
                 if one.stable_lr is not None and one.stable_lr < one.lowest_lr

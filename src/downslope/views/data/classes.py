@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from downslope.errors import InputError
 from downslope.problem import Problem
-from downslope.views.data.features import Features, encoded, features_of, predicted
+from downslope.views.data.features import encoded, features_of, predicted
 from downslope.views.data.losses import Floats
 
 MOST_CLASSES = 7
@@ -99,32 +99,47 @@ def counts(true: Classes, made: Classes, classes: int, ignored: Any = None) -> C
     return found
 
 
+def can_be_regions(problem: Problem, classes: int) -> bool:
+    """Whether a picture can show the regions of the classes: the inputs are two numbers, and the
+    classes few enough to be told apart."""
+    assert problem.train is not None
+    features = features_of(problem)
+    two = len(features.names) == 2 and all(features.numeric)
+    return two and problem.train.x.is_floating_point() and classes <= MOST_CLASSES
+
+
+def plane(problem: Problem, x: Tensor, side: int = _SIDE) -> tuple[tuple[Floats, Floats], Tensor]:
+    """A lattice of `side` × `side` places around some inputs.
+
+    Args:
+        x: inputs (rows, 2), which it has to hold.
+
+    Returns:
+        The values of both features in their own units, (side,) each, and the places as inputs,
+        (side²,), the first feature's changing fastest.
+    """
+    features = features_of(problem)
+    axes = [_values(encoded(x)[:, place], side) for place in range(2)]
+    first, second = np.meshgrid(*axes)
+    places = np.stack([first.ravel(), second.ravel()], axis=1)
+    own = (features.own(axes[0], 0), features.own(axes[1], 1))
+    return own, torch.from_numpy(places).to(x).reshape(-1, *x.shape[1:])
+
+
 def regions(problem: Problem, model: nn.Module, rows: list[Tensor], classes: int) -> Regions | None:
-    """The regions of the classes around some rows; None where the inputs are not two numbers, or
-    the classes too many to be told apart.
+    """The regions of the classes around some rows; None where they cannot be shown.
 
     Args:
         rows: inputs (rows, 2), which the picture has to hold.
     """
-    x = torch.cat(rows)
-    features = features_of(problem)
-    if not x.is_floating_point() or len(features.names) != 2 or not all(features.numeric):
+    if not can_be_regions(problem, classes):
         return None
-    if classes > MOST_CLASSES:
-        return None
-    axes = [_values(encoded(x)[:, place]) for place in range(2)]
-    first, second = np.meshgrid(*axes)
-    places = np.stack([first.ravel(), second.ravel()], axis=1)
-    at = torch.from_numpy(places).to(x).reshape(-1, *x.shape[1:])
-    made = predicted_classes(problem, predicted(model, at)).reshape(first.shape)
-    return Regions((_own(features, axes[0], 0), _own(features, axes[1], 1)), made)
+    axes, at = plane(problem, torch.cat(rows))
+    made = predicted_classes(problem, predicted(model, at))
+    return Regions(axes, made.reshape(len(axes[1]), len(axes[0])))
 
 
-def _own(features: Features, values: Floats, place: int) -> Floats:
-    return features.own(values, place)
-
-
-def _values(feature: Floats) -> Floats:
+def _values(feature: Floats, side: int) -> Floats:
     low, high = feature.min(), feature.max()
     room = _ROOM * (high - low) if high > low else 0.5 * max(1.0, abs(high))
-    return np.linspace(low - room, high + room, _SIDE)
+    return np.linspace(low - room, high + room, side)

@@ -86,7 +86,7 @@ def predicted(model: nn.Module, x: Tensor) -> Tensor:
     """The model's answers to rows, in blocks; the rows and random states stay as they are.
 
     Raises:
-        InputError: if the answers are no tensor.
+        InputError: if the answers are no tensor, or not one for each row.
     """
     with all_borrowed(x.device), torch.no_grad():
         made = [model(part.clone()) for part in x.split(EVALUATED_ROWS)]
@@ -95,11 +95,16 @@ def predicted(model: nn.Module, x: Tensor) -> Tensor:
             f"a fit can be drawn of a model that gives a tensor, but it gives a "
             f"{type(made[0]).__name__}"
         )
+    if made[0].ndim == 0 or sum(map(len, made)) != len(x):
+        raise InputError(
+            "a fit can be drawn of a model that answers each row, but its answer to "
+            f"{min(len(x), EVALUATED_ROWS):,} rows has shape {tuple(made[0].shape)}"
+        )
     return torch.cat(made)
 
 
-def some(rows: Rows, what: str) -> tuple[Rows, str]:
-    """Up to `MOST_POINTS` of the rows, and what they are: ``training rows``, or how many."""
-    chosen = np.unique(np.linspace(0, len(rows) - 1, MOST_POINTS).round().astype(int))
+def some(rows: Rows, what: str, most: int = MOST_POINTS) -> tuple[Rows, str]:
+    """Up to `most` of the rows, and what they are: ``training rows``, or how many."""
+    chosen = np.unique(np.linspace(0, len(rows) - 1, most).round().astype(int))
     label = what if len(chosen) == len(rows) else f"{len(chosen):,} of {len(rows):,} {what}"
     return rows[torch.from_numpy(chosen)], label

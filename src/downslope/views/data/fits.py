@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from downslope.data import Rows
 from downslope.errors import InputError
 from downslope.problem import Problem
+from downslope.run import no_problem
 from downslope.runs import Runs
 from downslope.views.data.classes import (
     Regions,
@@ -33,7 +34,6 @@ from downslope.views.data.features import (
     target_units,
 )
 from downslope.views.data.losses import Floats
-from downslope.views.data.paths import no_problem
 
 _CURVE_POINTS = 201
 _NONE = np.empty(0)
@@ -101,7 +101,7 @@ def fit(runs: Runs, feature: str | int | None = None) -> Fit:
         InputError: for a problem without data, an unknown feature, or more than one output.
     """
     if runs.plan is None:
-        raise InputError(no_problem("its predictions"))
+        raise InputError(no_problem(runs, "its predictions"))
     problem = runs.plan.problem
     if problem.train is None or problem.train.y is None:
         raise InputError("there is no fit to draw: the problem has no data with a target")

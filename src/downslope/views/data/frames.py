@@ -14,10 +14,10 @@ from torch import nn
 
 from downslope.errors import InputError
 from downslope.objective import Objective
-from downslope.run import Run
+from downslope.run import Run, no_problem
 from downslope.runs import Runs
 from downslope.views.data.losses import Floats, LossCurves, loss_curves
-from downslope.views.data.paths import Paths, no_problem, paths
+from downslope.views.data.paths import Paths, paths
 from downslope.views.data.predicting import Ground, Predictor
 
 _LOOKED_AT = 2_000
@@ -241,7 +241,7 @@ def _way(runs: Runs, place: int, what: str) -> tuple[Run, NDArray[np.int64]]:
             f"{what} needs the parameters at the records, which were not kept; {_KEEP}"
         )
     if runs.plan is None:
-        raise InputError(no_problem(what))
+        raise InputError(no_problem(runs, what))
     here = run.steps >= 0
     flat = [v[here].reshape(int(here.sum()), -1) for v in run.path.values()]
     finite = np.all([v.isfinite().all(1).cpu().numpy() for v in flat], axis=0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from downslope.errors import InputError
+from downslope.run import no_problem
 from downslope.runs import Runs
 from downslope.views.data.chosen import MOST_RUNS, best_of, names_of, number_names, signs_of, spread
 from downslope.views.data.losses import Floats
@@ -83,7 +84,7 @@ def paths(runs: Runs) -> Paths:
             "the paths were not kept: descend with keep=('loss', 'parameters') to draw them"
         )
     if runs.plan is None:
-        raise InputError(no_problem("paths over the loss"))
+        raise InputError(no_problem(runs, "paths over the loss"))
     problem = runs.plan.problem
     numbers = number_names(runs.path)
     places = spread(runs)
@@ -180,11 +181,3 @@ def _frame(
     count = _CURVE_POINTS if points.shape[1] == 1 else cost.side
     ends = zip(low - room, high + room, strict=True)
     return tuple(np.linspace(a, b, count) for a, b in ends)
-
-
-def no_problem(what: str) -> str:
-    """What to say where runs were loaded without their problem."""
-    return (
-        f"these runs were loaded without their problem: for {what}, "
-        "load them with downslope.load(folder, problem=...)"
-    )

@@ -18,6 +18,9 @@ _THRESHOLDS = {
     "mean-square threshold": "safe on average below",
     "safe in every order": "safe in every order below",
 }
+_OF_SAMPLES = ("mean-square threshold", "safe in every order")
+"""Those that are known without momentum alone."""
+
 _OTHERWISE = {
     "threshold without momentum": "without momentum: up to",
     "threshold if standardised": "if standardised: up to",
@@ -61,11 +64,17 @@ def ruler_of(finding: Finding, run: Run) -> Ruler | None:
     used = evidence["rate"].value if "rate" in evidence else row.get("lr")
     own = float(used) if isinstance(used, int | float) and used > 0 else None
     full = row.get("batch_size") in ("full", None)
-    names = [name for name in _THRESHOLDS if name in evidence]
+    heavy = bool(row.get("momentum"))
+    alone = [name for name in _OF_SAMPLES if heavy and name in evidence]
+    names = [name for name in _THRESHOLDS if name in evidence and name not in alone]
     said = _THRESHOLDS if full else {**_THRESHOLDS, "threshold": "full batches: stable up to"}
     marks = [RateMark(evidence[name].value, said[name], "threshold") for name in names]
     if not marks:
         marks = _by_share(evidence, own) or _by_curvature(evidence, row)
+    marks += [
+        RateMark(evidence[name].value, f"without momentum: {_THRESHOLDS[name]}", "otherwise")
+        for name in alone
+    ]
     marks += [
         RateMark(evidence[name].value, words, "otherwise")
         for name, words in _OTHERWISE.items()
@@ -85,7 +94,7 @@ def ruler_of(finding: Finding, run: Run) -> Ruler | None:
     stable_words = "stable" if full else "stable for full batches"
     if at_start:
         stable_words = "stable where it began"
-    if "safe in every order" in evidence:
+    if "safe in every order" in names:
         stable_words = "certain to be safe"
     return Ruler(tuple(marks), min(thresholds, default=None), stable_words)
 

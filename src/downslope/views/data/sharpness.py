@@ -15,11 +15,11 @@ from downslope.explain import stability
 from downslope.explain.facts import Settings
 from downslope.explain.facts import settings_of as told_of
 from downslope.plan import Plan
+from downslope.run import no_problem
 from downslope.runs import Runs
 from downslope.views.data.chosen import names_of, spread
 from downslope.views.data.histories import NOT_KEPT, check_axis
 from downslope.views.data.losses import Axis, Floats, horizontal
-from downslope.views.data.paths import no_problem
 
 MOST_PLACES = 1_000
 
@@ -97,7 +97,7 @@ def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
     if runs.path is None:
         raise InputError(NOT_KEPT)
     if runs.plan is None:
-        raise InputError(no_problem("curvature"))
+        raise InputError(no_problem(runs, "curvature"))
     chosen = spread(runs)
     some, labels = runs[chosen], names_of(runs)
     table = some.curvature(places)

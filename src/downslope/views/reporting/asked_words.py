@@ -8,12 +8,12 @@ from math import prod
 from downslope.errors import listed
 from downslope.plan import Plan
 from downslope.problem import Problem
+from downslope.run import watched
 from downslope.runs import Runs
 from downslope.tables.words import counted
 from downslope.views.data.losses import loss_words
 from downslope.views.data.settings import said
 from downslope.views.reporting.asked import Asked, Value, asked_of
-from downslope.views.reporting.ranked import watched
 from downslope.views.reporting.words import file_name, plain_value, some_of
 
 _MOST_VALUES = 8

@@ -12,10 +12,10 @@ from downslope.engines.work import Options
 from downslope.fingerprint import of_options
 from downslope.grid import RUN_SETTINGS, log_range
 from downslope.problem import Problem
+from downslope.run import watched
 from downslope.runs import Runs
 from downslope.views.reporting.asked import Asked, Value, asked_of
 from downslope.views.reporting.code_problem import call, problem_lines
-from downslope.views.reporting.ranked import watched
 
 MOST_ROWS = 24
 """Settings that are no product of lists and are written out row by row."""

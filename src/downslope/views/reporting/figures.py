@@ -13,10 +13,11 @@ from PIL import Image
 
 from downslope.errors import DownslopeError
 from downslope.ranking import varying
+from downslope.run import watched
 from downslope.runs import Runs
 from downslope.telling import instructive_failure
+from downslope.views.data.histories import MOST_NUMBERS
 from downslope.views.figures import Plots
-from downslope.views.reporting.ranked import watched
 from downslope.views.reporting.words import run_words
 from downslope.views.terminal import number
 
@@ -24,9 +25,6 @@ DOTS_PER_INCH = 150
 _COLOURS = 128
 _MOST_RUNS = 6
 """Runs on a picture that shows each by itself; of more, the best and an instructive failure."""
-
-_MOST_NUMBERS = 12
-"""Numbers in the parameters that are told apart when drawn over time."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,11 @@ class Candidate:
     """A figure that a report may hold.
 
     Attributes:
-        method: of `Plots`; applies: whether there is what it shows; caption: what is seen.
+        draw: makes it; applies: whether there is what it shows; caption: what is seen.
         few: whether it shows each run by itself.
     """
 
-    method: str
+    draw: Callable[[Plots], Figure]
     title: str
     applies: Callable[[Runs], bool]
     caption: Callable[[Runs], str]
@@ -66,12 +64,11 @@ def figures_of(runs: Runs) -> tuple[list[Shown], list[str]]:
     """The figures that apply, and a sentence for each of them that cannot be made."""
     shown, lacking = [], []
     for candidate in CANDIDATES:
-        draw = getattr(Plots, candidate.method, None)
-        if draw is None or not candidate.applies(runs):
+        if not candidate.applies(runs):
             continue
         some = _few(runs) if candidate.few else runs
         try:
-            figure = draw(Plots(some))
+            figure = candidate.draw(some.plot)
         except DownslopeError as error:
             lacking.append(f"{candidate.title} is not drawn: {error}.")
             continue
@@ -151,7 +148,7 @@ def _numbers(runs: Runs) -> int:
 
 
 def _parameters(runs: Runs) -> bool:
-    return runs.path is not None and 0 < _numbers(runs) <= _MOST_NUMBERS
+    return _numbers(runs) > 0
 
 
 def _gradient_norm(runs: Runs) -> bool:
@@ -210,13 +207,17 @@ def _of_path(runs: Runs) -> str:
 
 def _of_sharpness(runs: Runs) -> str:
     return (
-        "The loss's largest curvature along the way, with 2 / rate: plain full-batch descent is "
-        "stable below that line."
+        "The loss's largest curvature along the way; dashed, what the run's rate (with its "
+        "momentum) bears: full batches are stable below that line."
     )
 
 
 def _of_parameters(runs: Runs) -> str:
-    return "Each number that was trained, over time."
+    each = _numbers(runs) <= MOST_NUMBERS
+    what = "Each number that was trained" if each else "The norm of each tensor that was trained"
+    if not np.isfinite(runs.score).any():
+        return f"{what}, over time, in the run that lasted longest: none ended well."
+    return f"{what}, over time, in the best run ({run_words(runs.best)})."
 
 
 def _of_gradient_norm(runs: Runs) -> str:
@@ -224,12 +225,16 @@ def _of_gradient_norm(runs: Runs) -> str:
 
 
 CANDIDATES = (
-    Candidate("losses", "Loss curves", _losses, _of_losses),
-    Candidate("sensitivity", "Loss against rate", _several_rates, _of_sensitivity),
-    Candidate("map", "Map of settings", _two_numbers, _of_map),
-    Candidate("fit", "Fit of the best run", _fit, _of_fit),
-    Candidate("path", "Paths", _path, _of_path, few=True),
-    Candidate("parameters", "Parameters", _parameters, _of_parameters, few=True),
-    Candidate("gradient_norm", "Gradient", _gradient_norm, _of_gradient_norm, few=True),
-    Candidate("sharpness", "Curvature", _path, _of_sharpness, few=True),
+    Candidate(lambda plot: plot.losses(), "Loss curves", _losses, _of_losses),
+    Candidate(
+        lambda plot: plot.sensitivity(), "Loss against rate", _several_rates, _of_sensitivity
+    ),
+    Candidate(lambda plot: plot.map(), "Map of settings", _two_numbers, _of_map),
+    Candidate(lambda plot: plot.fit(), "Fit of the best run", _fit, _of_fit),
+    Candidate(lambda plot: plot.path(), "Paths", _path, _of_path, few=True),
+    Candidate(lambda plot: plot.parameters(), "Parameters", _parameters, _of_parameters, few=True),
+    Candidate(
+        lambda plot: plot.gradient_norm(), "Gradient", _gradient_norm, _of_gradient_norm, few=True
+    ),
+    Candidate(lambda plot: plot.sharpness(), "Curvature", _path, _of_sharpness, few=True),
 )

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
-import polars as pl
-
 from downslope.ranking import Ranked
+from downslope.run import watched
 from downslope.runs import Runs
 from downslope.scoring import in_own_units
 from downslope.views.data.settings import said
@@ -41,11 +40,6 @@ class RankedTable:
     numbers: tuple[bool, ...]
     rows: tuple[tuple[Cell, ...], ...]
     settings: int
-
-
-def watched(runs: Runs) -> bool:
-    """Whether these are the steps of a loop that was not Downslope's own."""
-    return "watched" in runs.settings["engine"].to_list()
 
 
 def measure_of(runs: Runs) -> tuple[str, Callable[[float], float]]:
@@ -104,7 +98,7 @@ def _setting(value: object) -> Cell:
         return Cell("yes" if value else "no")
     if isinstance(value, int | float):
         return Cell(said(value), float(value)) if isfinite(value) else Cell("none")
-    if isinstance(value, list | pl.Series):
+    if isinstance(value, list):
         return Cell(said(tuple(value)))
     words = str(value)
     return Cell(words, float(words)) if words.isdigit() else Cell(words)

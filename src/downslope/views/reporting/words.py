@@ -12,13 +12,13 @@ import polars as pl
 from downslope.errors import listed
 from downslope.problem import Problem
 from downslope.ranking import Ranked, divergence, varying
-from downslope.run import Run
+from downslope.run import Run, watched
 from downslope.runs import Runs
 from downslope.scoring import compared, on_test_rows, score_words
 from downslope.tables.words import counted
 from downslope.views.data.settings import said
 from downslope.views.reporting.asked import Value
-from downslope.views.reporting.ranked import measure_of, sign_of, watched
+from downslope.views.reporting.ranked import measure_of, sign_of
 from downslope.views.terminal import diverged_lines, number
 
 NO_PROBLEM = (

@@ -1,0 +1,45 @@
+"""The ranking of settings, and how it is told."""
+
+import json
+from dataclasses import asdict
+
+import pytest
+from torch import optim
+from typer.testing import CliRunner
+
+import downslope as ds
+from downslope import cli
+from downslope.fit_report import plain
+from downslope.ranking import Diverged, rank
+from downslope.views.terminal import diverged_lines
+
+
+@pytest.fixture(scope="module")
+def runs():
+    """Adam on x² for two steps: the lower the first moment's share, the further it comes."""
+    problem = ds.Problem.from_function(lambda x: x**2, start=1.0)
+    betas = [(0.9, 0.99), (0.5, 0.99)]
+    return ds.descend(problem, optim.Adam, lr=0.1, betas=betas, steps=3, seed=range(2),
+                      progress=False)  # fmt: skip
+
+
+def test_a_tuple_is_a_list_in_a_ranking(runs, tmp_path):
+    ranked = rank(runs)
+    expected = sorted(zip(runs.score[::2].tolist(), [[0.9, 0.99], [0.5, 0.99]], strict=True))
+    assert [one.settings["betas"] for one in ranked] == [betas for _, betas in expected]
+    told = json.loads(json.dumps(plain([asdict(one) for one in ranked])))
+    assert told[0]["settings"]["betas"] == expected[0][1]
+    runs.save(tmp_path / "study")
+    shown = CliRunner().invoke(cli.app, ["show", str(tmp_path / "study"), "--no-chart"])
+    assert shown.exit_code == 0 and "(0.9, 0.99)" in shown.output and "Series" not in shown.output
+    page = runs.report(tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "(0.9, 0.99)" in page
+
+
+def test_rates_are_told_one_or_many():
+    one = Diverged("SGD", 1, 3, 1000.0, 1000.0, 0.1)
+    many = Diverged("SGD", 2, 3, 1.0, 1000.0, None)
+    assert diverged_lines([one, many]) == [
+        "SGD: 1 of 3 runs diverged, at rate 1000 (none up to 0.1)",
+        "SGD: 2 of 3 runs diverged, at rates 1 to 1000",
+    ]
