@@ -23,7 +23,7 @@ from PIL import Image
 from downslope.gallery import list_examples, run_example
 
 GALLERY = "gallery/"
-LARGE = 150_000
+LARGE = 60_000
 """Bytes from which on a PNG is kept in 256 colours: nobody sees it, and the repository is small."""
 
 
@@ -39,9 +39,9 @@ def draw(asked: str, folder: Path) -> None:
 def keep(picture: Path, where: Path) -> None:
     """Copy a picture; of a large PNG its colours are reduced."""
     if picture.suffix == ".png" and picture.stat().st_size > LARGE:
-        with Image.open(picture) as drawn_one:
-            drawn_one.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
-                where, optimize=True, dpi=drawn_one.info.get("dpi")
+        with Image.open(picture) as whole:
+            whole.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+                where, optimize=True, dpi=whole.info.get("dpi")
             )
     else:
         shutil.copy(picture, where)
