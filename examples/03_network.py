@@ -115,7 +115,7 @@ for name, run in found.items():
 y = tasks["parabola"][0]
 problem = ds.Problem.from_model(network, x, y, loss=nn.MSELoss())
 sweep = ds.descend(problem, optim.SGD, lr=ds.log_range(0.01, 3, 33), seed=range(5), steps=1000)
-asked = {"seed": range(5), "steps": 1000, "every": 20, "keep": ("loss", "parameters")}
+asked = {"seed": range(3), "steps": 1000, "every": 20, "keep": ("loss", "parameters")}
 watched = ds.descend(problem, optim.SGD, lr=[0.05, 0.4], **asked)
 bent = watched.curvature(places=26).join(watched.settings.select("run", "lr", "seed"), on="run")
 limit = 2 / float(bent.filter(bent["lr"] == 0.05)["largest_curvature"].max())
@@ -148,25 +148,8 @@ print(f"the median run learns nothing from a rate of {min(lost):.3f} on")
 # to everything (they are *dead*), and the network says the same number everywhere. Its loss is
 # then what the best constant leaves, which is the variance of y.
 
-
 # %%
-def draw_sharpness(bent, rates):
-    """The largest curvature against the steps, with 2 / rate dashed."""
-    figure = Figure(figsize=(5.6, 4), layout="constrained")
-    axes = figure.subplots()
-    for rate, colour in zip(rates, ("#0072B2", "#D55E00"), strict=True):
-        for seed, part in enumerate(bent.filter(bent["lr"] == rate).partition_by("seed")):
-            label = f"rate {rate:g}, five starts" if seed == 0 else None
-            axes.plot(part["step"], part["largest_curvature"], color=colour, linewidth=1.2,
-                      label=label)  # fmt: skip
-        axes.axhline(2 / rate, color=colour, linestyle="--", label=f"2 / {rate:g}")
-    axes.set(xlabel="Step (updates of the parameters)", ylabel="Largest curvature of the loss")
-    axes.grid(True, color="#E4E4E4")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    return figure
-
-
-show(draw_sharpness(bent, (0.05, 0.4)), "parabola_sharpness")
+show(watched.plot.sharpness(places=26), "parabola_sharpness")
 ends = bent.filter((bent["lr"] == 0.4) & (bent["step"] == 1000))["largest_curvature"]
 print("largest curvature at the end, at rate 0.4:", *(f"{value:.2f}" for value in ends))
 print(f"2 / 0.4 = {2 / 0.4:g}")

@@ -16,8 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from torch import optim
 
 import downslope as ds
@@ -85,8 +83,9 @@ show(four.plot.path(), "path")
 # %% [markdown]
 # ## The whole map
 #
-# 60 rates and 50 values of momentum, 100 steps each. The white line is the limit of stability, rate
-# = 2 (1 + momentum) / L; what lies beyond it is black. The star is the theory's best. Note how far
+# 60 rates and 50 values of momentum, 100 steps each. `plot.map` draws any two settings, and rings
+# the best run; we draw theory onto it. The black line is the limit of stability, rate
+# = 2 (1 + momentum) / L, beyond which runs diverge. The star is the theory's best. Note how far
 # down the deep valley of this map lies from "no momentum", and how the limit itself moves to
 # larger rates.
 
@@ -94,34 +93,15 @@ show(four.plot.path(), "path")
 rates = ds.log_range(0.002, 0.06, 60)
 momenta = np.linspace(0, 0.98, 50)
 sweep = ds.descend(problem, optim.SGD, lr=rates, momentum=momenta, steps=100, every=100)
-
-
-def draw_map(runs):
-    """Final value by rate and momentum; black where it lies above the start."""
-    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
-    axes = figure.subplots()
-    final = runs.table["final_loss"].to_numpy()
-    final = np.where(final < runs.table["initial_loss"].to_numpy(), final, np.nan)
-    shown = np.ma.masked_invalid(final.reshape(len(rates), len(momenta)).T)
-    colours = LogNorm(shown.min(), shown.max())
-    drawn = axes.pcolormesh(rates, momenta, shown, norm=colours, cmap="cividis", shading="nearest")
-    axes.set(xscale="log", facecolor="black", xlabel="Learning rate", ylabel="Momentum")
-    figure.colorbar(drawn, label="Value of the function after 100 steps")
-    return figure
-
-
-figure = draw_map(sweep)
+figure = sweep.plot.map("lr", "momentum")
 axes = figure.axes[0]
 limits = [float(stability.threshold(largest, momentum=momentum)) for momentum in momenta]
-axes.plot(limits, momenta, color="white", linewidth=1.6, label="limit of stability")
-axes.plot(heavy.rate, heavy.momentum, "*", color="#D55E00", markeredgecolor="white",
-          markersize=14, linestyle="none", label="theory's best")  # fmt: skip
-axes.plot(plain.rate, 0, "o", color="#D55E00", markeredgecolor="white", markersize=8,
-          linestyle="none", clip_on=False, zorder=5, label="best without momentum")  # fmt: skip
-axes.set(xlim=(rates[0], rates[-1]), ylim=(-0.01, 0.99))
-axes.set_xticks([0.002, 0.005, 0.01, 0.02, 0.05], ["0.002", "0.005", "0.01", "0.02", "0.05"])
-axes.set_xticks([], minor=True)
-legend = axes.legend(loc="upper left", facecolor="black", labelcolor="white", fontsize=8)
+axes.plot(limits, momenta, color="black", linewidth=1.6, label="limit of stability")
+axes.plot(heavy.rate, heavy.momentum, "*", color="#E69F00", markeredgecolor="black",
+          markersize=13, linestyle="none", zorder=6, label="theory's best")  # fmt: skip
+axes.plot(plain.rate, 0, "o", color="#E69F00", markeredgecolor="black", markersize=8,
+          linestyle="none", clip_on=False, zorder=6, label="best without momentum")  # fmt: skip
+axes.legend(loc="upper left", framealpha=0.9, fontsize=8)
 show(figure, "map")
 best = sweep.best.row
 print(f"best of the {len(sweep):,}: rate {best['lr']:.4f}, momentum {best['momentum']:.2f},")

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import nn, optim
 
 import downslope as ds
@@ -71,26 +70,11 @@ for number, rate in enumerate(rates):
 
 # %% [markdown]
 # ## Pictures
+#
+# Dashed is 2 / rate. Dotted is the *least* curvature: where it lies below 0, the loss bends down.
 
 # %%
-COLOURS = "#0072B2", "#E69F00", "#009E73"
-
-
-def draw_sharpness(bent, rates):
-    """The largest curvature against the steps, with 2 / rate dashed."""
-    figure = Figure(figsize=(5.6, 4), layout="constrained")
-    axes = figure.subplots()
-    for number, (rate, colour) in enumerate(zip(rates, COLOURS, strict=True)):
-        mine = bent.filter(bent["run"] == number)
-        axes.plot(mine["step"], mine["largest_curvature"], color=colour, label=f"rate {rate:g}")
-        axes.axhline(2 / rate, color=colour, linestyle="--", linewidth=1, label=f"2 / {rate:g}")
-    axes.set(xlabel="Step (updates of the parameters)", ylabel="Largest curvature of the loss")
-    axes.grid(True, color="#E4E4E4")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return figure
-
-
-show(draw_sharpness(bent, rates), "sharpness")
+show(runs.plot.sharpness(places=161), "sharpness")
 show(runs.plot.losses(axis="step"), "losses")
 
 # %% [markdown]

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import nn, optim
 
 import downslope as ds
@@ -80,16 +79,20 @@ STEPS = 500
 
 
 def carry_out(first_rates, second_rates):
-    """All pairs of rates; (first rates, second rates, steps) losses, and the status of each."""
+    """All pairs of rates."""
     rates = {"0.*": first_rates, "2.*": second_rates}
     kept = {"every": STEPS, "keep": ("batch_loss",)}
-    runs = ds.descend(problem, optim.SGD, lr=rates, steps=STEPS, **kept)
-    return runs, runs.batch_loss.reshape(len(first_rates), len(second_rates), STEPS)
+    return ds.descend(problem, optim.SGD, lr=rates, steps=STEPS, **kept)
+
+
+def went_down(runs):
+    """Whether the mean of each run's last 20 losses lies below its first one."""
+    return runs.batch_loss[:, -20:].mean(1) < runs.batch_loss[:, 0]
 
 
 began = time.perf_counter()
 rates = np.geomspace(1e-3, 1e6, RESOLUTION)
-runs, losses = carry_out(rates, rates)
+runs = carry_out(rates, rates)
 took = time.perf_counter() - began
 updates = int(runs.steps_done.sum())
 print(runs)
@@ -99,45 +102,20 @@ print(f"{1e6 * took / updates:.2f} µs an update done (what diverges ends early)
 # %% [markdown]
 # ## The colour
 #
-# After the article: a training has converged if the mean of its last 20 losses lies below its
-# first one. Then its colour is the **sum of its losses**, blue where small: it came down fast.
-# Else it is the **sum of their inverses**, red where small: it blew up fast. Losses are
-# relative to the first, and cut off at a million. Within each kind only the rank
-# counts, so that all shades are used.
-
+# After the article: a training has gone down if the mean of its last 20 losses lies below its
+# first one. Then its colour is the **sum of its losses**, blue, and light where it came down
+# fast. Else it is the **sum of their inverses**, orange, and light where it blew up fast. Losses
+# are relative to the first, and cut off at a million. Each shade stands for as many points, so
+# that all shades are used; the darkest ones lie at the boundary.
 
 # %%
-def score(losses):
-    """(…, steps) losses to (…): in (-1, 0) converged, the faster the lower; in (0, 1) diverged."""
-    relative = np.nan_to_num(losses / losses[..., :1], nan=1e6, posinf=1e6).clip(None, 1e6)
-    converged = relative[..., -20:].mean(-1) < 1
-    made = np.empty(converged.shape)
-    for kind, sums, sign in (
-        (converged, relative.sum(-1), -1.0),
-        (~converged, (1 / np.maximum(relative, 1e-6)).sum(-1), 1.0),
-    ):
-        order = sums[kind].argsort().argsort()
-        share = (order + 0.5) / max(kind.sum(), 1)
-        made[kind] = sign * (1 - 0.85 * share)
-    return made, converged
-
-
-def draw_boundary(values, first_rates, second_rates):
-    """Blue: converged; red: diverged; the darker the faster."""
-    figure = Figure(figsize=(5.6, 5.4), layout="constrained")
-    axes = figure.subplots()
-    axes.pcolormesh(second_rates, first_rates, values, cmap="RdBu_r", vmin=-1, vmax=1,
-                    shading="nearest", rasterized=True)  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="Learning rate of the second layer",
-             ylabel="Learning rate of the first layer",
-             title="blue: training converges; red: it diverges")  # fmt: skip
-    axes.title.set_fontsize(9)
-    return figure
-
-
-values, converged = score(losses)
-figure = draw_boundary(values, rates, rates)
-print(f"{converged.mean():.1%} of all pairs of rates converge")
+LABELS = {
+    "xlabel": "Learning rate of the second layer",
+    "ylabel": "Learning rate of the first layer",
+}
+figure = runs.plot.map("lr[2.*]", "lr[0.*]", of="sum")
+figure.axes[0].set(**LABELS)
+print(f"{went_down(runs).mean():.1%} of all pairs of rates converge")
 
 # %% [markdown]
 # ## Closer
@@ -154,11 +132,8 @@ figure.axes[0].plot(corners[1], corners[0], color="black", linewidth=1)
 show(figure, "boundary")
 
 # %%
-closer, losses = carry_out(first_rates, second_rates)
-values, inside = score(losses)
-figure = draw_boundary(values, first_rates, second_rates)
-for axis, ticks in ((figure.axes[0].yaxis, (0.1, 0.2)), (figure.axes[0].xaxis, (10, 12, 15, 18))):
-    axis.set_ticks(ticks, [str(tick) for tick in ticks])
-    axis.set_ticks([], minor=True)
+closer = carry_out(first_rates, second_rates)
+figure = closer.plot.map("lr[2.*]", "lr[0.*]", of="sum")
+figure.axes[0].set(**LABELS)
 show(figure, "closer")
-print(f"of these pairs of rates, {inside.mean():.1%} converge")
+print(f"of these pairs of rates, {went_down(closer).mean():.1%} converge")

@@ -3,14 +3,12 @@
 MkDocs calls `on_page_markdown` (see ``hooks`` in mkdocs.yml); `make_figures.py` and the tests read
 the same pages through the same functions, so that what is shown is what was run.
 
-Four comments in a page stand for something else:
+Three comments in a page stand for something else:
 
 - ``<!-- example: line -->``: the gallery's example of that name, its prose as prose, its cells as
   code, each with the pictures that it shows; in a page one folder below docs/.
 - ``<!-- other examples -->``: all examples that no page names.
 - ``<!-- help -->``: what every command prints with ``--help``.
-- ``<!-- needs: downslope.runs:Runs.report -->`` … ``<!-- end needs -->``: shown, and run, only
-  where that name exists.
 """
 
 from __future__ import annotations
@@ -20,8 +18,6 @@ import re
 import shutil
 import sys
 from contextlib import chdir, redirect_stdout
-from importlib import import_module
-from inspect import signature
 from itertools import pairwise
 from pathlib import Path
 from textwrap import dedent
@@ -32,7 +28,6 @@ DOCS = ROOT / "docs"
 sys.path.insert(0, str(ROOT / "src"))
 
 _FENCE = re.compile(r"^([ ]*)```(\w+)[^\n]*\n(.*?)^\1```[ ]*$", re.DOTALL | re.MULTILINE)
-_NEEDS = re.compile(r"<!-- needs: (\S+) -->\n(.*?)<!-- end needs -->\n", re.DOTALL)
 _EXAMPLE = re.compile(r"<!-- example: (\w+) -->")
 _SHOWN = re.compile(r"^\s*show\(.*, f?\"([^\"]+)\"\)$", re.MULTILINE)
 _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.(?:png|gif))\)")
@@ -40,7 +35,7 @@ _PICTURE = re.compile(r"!\[[^\]]*\]\(([^)]+\.(?:png|gif))\)")
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """A page as MkDocs is to render it."""
-    made = _NEEDS.sub(lambda found: found[2] if exists(found[1]) else "", markdown)
+    made = markdown
     if "<!-- other examples -->" in made:
         others = "\n\n".join(f"<!-- example: {name} -->" for name in other_examples())
         made = made.replace("<!-- other examples -->", others)
@@ -54,9 +49,8 @@ def pages() -> list[Path]:
 
 
 def written(page: Path) -> str:
-    """What a page says, less what the installed package cannot do."""
-    markdown = page.read_text(encoding="utf-8")
-    return _NEEDS.sub(lambda found: found[2] if exists(found[1]) else "", markdown)
+    """What a page says, its comments as they are."""
+    return page.read_text(encoding="utf-8")
 
 
 def blocks(markdown: str) -> list[tuple[str, str]]:
@@ -108,19 +102,6 @@ def drawn(folder: Path) -> list[Path]:
 def figures_folder(page: Path) -> Path:
     """Where the pictures lie that a page's own code makes."""
     return DOCS / "figures" / page.relative_to(DOCS).with_suffix("")
-
-
-def exists(name: str) -> bool:
-    """Whether there is a ``module:attribute`` or ``module:function(parameter)``."""
-    module, _, rest = name.partition(":")
-    path, _, parameter = rest.rstrip(")").partition("(")
-    try:
-        found: Any = import_module(module)
-        for part in path.split("."):
-            found = getattr(found, part)
-    except (ModuleNotFoundError, AttributeError):
-        return False
-    return not parameter or parameter in signature(found).parameters
 
 
 def other_examples() -> list[str]:

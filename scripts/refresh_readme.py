@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from make_figures import keep
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +25,7 @@ def main() -> None:
         words[words.index("--out") + 1] = f"{folder}/demo"
         command = [sys.executable, "-m", "downslope", "fit", *words]
         done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
-        shutil.copy(f"{folder}/demo/figure.png", ROOT / "docs" / "demo.png")
+        keep(Path(folder, "demo", "figure.png"), ROOT / "docs" / "demo.png")
         printed = done.stdout.replace(folder + "/", "")
     block = f"<!-- demo:begin -->\n```text\n$ {shown}\n{printed}```\n<!-- demo:end -->"
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

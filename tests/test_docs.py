@@ -77,27 +77,6 @@ def test_every_link_leads_somewhere():
                 assert (page.parent / link).exists(), f"{name} names {link}"
 
 
-def test_a_page_shows_only_what_there_is(tmp_path):
-    page = "a\n<!-- needs: downslope.runs:Runs.{} -->\nb\n<!-- end needs -->\nc\n"
-    assert docs_pages.on_page_markdown(page.format("save")) == "a\nb\nc\n"
-    assert docs_pages.on_page_markdown(page.format("sing")) == "a\nc\n"
-
-
-@pytest.mark.parametrize(
-    ("name", "there"),
-    [
-        ("downslope.descent:descend", True),
-        ("downslope.descent:descend(epochs)", True),
-        ("downslope.descent:descend(epoch)", False),
-        ("downslope.descend:descend", False),
-        ("downslope.runs:Runs.best", True),
-        ("downslope.runs:Runs.worst", False),
-    ],
-)
-def test_names_are_looked_up(name, there):
-    assert docs_pages.exists(name) is there
-
-
 def test_an_example_becomes_prose_and_code(tmp_path, monkeypatch):
     path = tmp_path / "some.py"
     path.write_text(

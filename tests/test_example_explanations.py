@@ -8,6 +8,8 @@ import torch
 from example_runs import ran_example
 from torch import nn, optim
 
+from downslope.views.data.grids import outcome_map
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
@@ -320,20 +322,23 @@ class TestBoundary:
         assert len(held) >= 2
         np.testing.assert_allclose(run.batch_loss[: len(held)], held, rtol=2e-3)
 
-    def test_the_score_ranks_by_the_sums(self, ran):
-        score = ran("boundary")[1]["score"]
-        steps = np.arange(500)
-        fast, slow = np.exp(-steps / 5), np.exp(-steps / 200)
-        lost, sooner = np.exp(steps / 60), np.exp(steps / 4).astype(np.float64)
-        frozen = np.where(steps < 50, sooner, np.nan)
-        values, converged = score(np.stack([fast, slow, lost, frozen]))
-        assert converged.tolist() == [True, True, False, False]
-        # Slow convergence and slow divergence lie next to the boundary, at 0.
-        assert -1 < values[0] < values[1] < 0 < values[2] < values[3] < 1
+    def test_colours_are_sums_of_the_losses_at_every_step(self, ran):
+        _, names = ran("boundary")
+        runs, data = names["runs"], outcome_map(names["runs"], "lr[2.*]", "lr[0.*]", "sum")
+        assert names["went_down"](runs).mean() == 1 - data.grown.mean()
+        for first, second in [(4, 3), (8, 7), (10, 2), (3, 8), (0, 15)]:
+            run = runs[first * 16 + second]
+            losses = np.append(run.batch_loss, run.row["final_loss"]).astype(np.float64)
+            held = np.where(np.isfinite(losses), losses, np.inf)
+            shares = np.minimum(held / held[0], 1e6)
+            assert data.grown[first, second] == (not shares[-20:].mean() < 1)
+            inverse = np.where(np.isfinite(held), 1 / shares, 0)
+            expected = inverse.sum() if data.grown[first, second] else shares.sum()
+            assert data.values[first, second] == pytest.approx(expected, rel=1e-6)
 
     def test_both_kinds_are_there_and_steps_end_with_divergence(self, ran):
         text, names = ran("boundary")
-        assert 0.2 < names["converged"].mean() < 0.8
+        assert 0.2 < names["went_down"](names["runs"]).mean() < 0.8
         assert names["runs"].batch_loss.shape == (256, 500)
         done = names["runs"].batch_loss[names["runs"].diverged]
         assert np.isnan(done[:, -1]).all()

@@ -237,6 +237,35 @@ class TestSums:
         rest = runs.loss.shape[1] - len(seen)
         np.testing.assert_allclose(summed(runs)[0], [seen.sum() + rest * seen[-1]])
 
+    @pytest.mark.parametrize("asked", [{}, {"tolerance": 1e-3}, {"steps": 1}])
+    def test_losses_of_full_batches_are_those_at_every_step(self, asked):
+        grid = {"lr": [0.01, 0.1, 0.3, 3.0], "momentum": [0, 0.5]} | {"steps": 50} | asked
+        if "tolerance" not in asked:
+            cheap = descend(lines(), **grid, every=grid["steps"], keep=("batch_loss",))
+        else:  # which looks at records, so that both end at the same step
+            cheap = descend(lines(), **grid, every="step", keep=("loss", "batch_loss"))
+        at_steps = descend(lines(), **grid, every="step")
+        (sums, grown), (expected, as_expected) = summed(cheap), summed(at_steps)
+        assert grown.tolist() == as_expected.tolist()
+        np.testing.assert_allclose(sums, expected, rtol=1e-4)
+
+    def test_losses_of_other_batches_are_not(self):
+        grid = {"lr": [0.01, 0.1], "momentum": [0, 0.5], "epochs": 9, "keep": ("batch_loss",)}
+        for batch_size in (5, ["full", 5]):
+            with pytest.raises(InputError, match="full batches and 'batch_loss'"):
+                summed(descend(lines(), batch_size=batch_size, **grid))
+        x = torch.linspace(-2, 2, 20).reshape(-1, 1)
+        drops = ds.Problem.from_model(
+            lambda: nn.Sequential(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1)), x, 3 * x + 1,
+            loss=nn.MSELoss(),
+        )  # fmt: skip
+        with pytest.raises(InputError, match="at every record"):
+            summed(descend(drops, **grid))
+        recorded = descend(drops, **(grid | {"keep": ("loss", "batch_loss")}))
+        rows = np.where(np.isnan(recorded.loss), np.inf, recorded.loss) / recorded.loss[:, :1]
+        sums, grown = summed(recorded)
+        np.testing.assert_allclose(sums[~grown], rows.astype(float).sum(1)[~grown], rtol=1e-6)
+
     def test_two_ramps_are_drawn(self):
         rates = ds.log_range(0.01, 3, 20)
         runs = descend(parabola(), lr=rates, momentum=[0, 0.2, 0.4], steps=40)
@@ -249,7 +278,8 @@ class TestSums:
         runs = descend(below, lr=[0.1, 0.2], momentum=[0, 0.5], steps=3)
         with pytest.raises(InputError, match="never below 0"):
             runs.plot.map(of="sum")
-        other = descend(lines(), lr=[0.1, 0.2], momentum=[0, 0.5], epochs=3, keep=("batch_loss",))
+        kept = {"batch_size": 5, "epochs": 3, "keep": ("batch_loss",)}
+        other = descend(lines(), lr=[0.1, 0.2], momentum=[0, 0.5], **kept)
         with pytest.raises(InputError, match="at every record"):
             other.plot.map(of="sum")
 
