@@ -45,10 +45,11 @@ def is_classifier(problem: Problem, outputs: int) -> bool:
     assert rows is not None and rows.y is not None
     if problem.table is not None:
         return bool(problem.table.schema.target.classes)
+    known = isinstance(problem.template.loss, nn.BCEWithLogitsLoss | nn.BCELoss)
     binary = outputs == 1 and bool(((rows.y == 0) | (rows.y == 1)).all())
     if not rows.y.is_floating_point():
-        return outputs > 1 or binary
-    return binary and isinstance(problem.template.loss, nn.BCEWithLogitsLoss | nn.BCELoss)
+        return outputs > 1 or (binary and known)
+    return binary and known
 
 
 def class_names(problem: Problem, outputs: int, true: Classes) -> tuple[str, ...]:

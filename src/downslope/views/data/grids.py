@@ -13,7 +13,7 @@ from downslope.errors import InputError, listed
 from downslope.explain.findings import VERDICTS
 from downslope.ranking import varying as differing
 from downslope.runs import Runs
-from downslope.views.data.asked import outcome_of, pair_of, varies
+from downslope.views.data.asked import outcome_of, pair_of
 from downslope.views.data.losses import BLOWN_UP, Floats, loss_words
 from downslope.views.data.scales import FEW, Scale, binned, scale_of
 from downslope.views.data.trainability import summed
@@ -131,7 +131,7 @@ def outcome_map(
         log=log,
         capped=capped,
         label=_label(runs, of),
-        title=_title(runs, chosen, counts, (x, y)),
+        title=_title(runs, chosen, cells, counts, (x, y)),
         verdicts=_verdicts(runs, chosen, cells, shape) if verdicts else None,
     )
 
@@ -222,7 +222,11 @@ def _label(runs: Runs, of: str) -> str:
 
 
 def _title(
-    runs: Runs, chosen: NDArray[np.int64], counts: NDArray[np.int64], axes: tuple[str, str]
+    runs: Runs,
+    chosen: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    axes: tuple[str, str],
 ) -> str:
     """What a cell stands for, and how many runs are left out."""
     some = counts[counts > 0]
@@ -231,7 +235,9 @@ def _title(
     if most > 1:
         frame = runs.settings[chosen]
         may = {"seed", "start", *differing(runs)} - {*axes}
-        over = [n.replace("_", " ") for n in frame.columns if n in may and varies(frame[n])]
+        within = frame.with_columns(cell=pl.Series(cells[chosen])).group_by("cell")
+        several = within.agg(pl.all().drop_nulls().n_unique()).max().row(0, named=True)
+        over = [n.replace("_", " ") for n in frame.columns if n in may and several[n] > 1]
         count = f"{most:,}" if least == most else f"{least:,} to {most:,}"
         told.append(f"median of {count} runs a cell{f' (over {listed(over)})' if over else ''}")
     left_out = len(runs) - len(chosen)

@@ -230,8 +230,9 @@ def _extent(lines: list[SharpRun]) -> tuple[float, float, bool]:
     low, high = float(every.min()), float(every.max())
     if low > 0 and high > 50 * low:
         return low / 1.3, high * 1.3, True
-    room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
-    return min(low - room, 0.0) if low >= 0 else low - room, high + room, False
+    low = min(low, 0.0)
+    room = 0.06 * (high - low) or 1.0
+    return low - room if low < 0 or not high else 0.0, high + room, False
 
 
 def _finite(values: list[Floats]) -> Floats:

@@ -42,7 +42,9 @@ def draw_histories(data: Histories) -> Figure:
     rows = -(-count // columns)
     names = list(dict.fromkeys(t.name for h in data.histories for t in h.traces))
     width = max(WIDTH, 2.9 * columns)
-    height = 0.6 + (3.2 if columns < 3 else 2.4) * rows + legend_height([*names, "", ""])
+    others = max(len(history.others) for history in data.histories)
+    beside = f"{others:,} other tensors, which changed less" if others else ""
+    height = 0.6 + (3.2 if columns < 3 else 2.4) * rows + legend_height([*names, beside, ""], width)
     with own_style():
         figure = picture(width, height)
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)

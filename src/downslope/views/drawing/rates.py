@@ -47,6 +47,27 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
     floor = data.y_limits[0] if data.log_y else -np.inf
     others = [(line.rates, np.maximum(line.middle, floor)) for line in data.others]
     draw_others(axes, [np.column_stack(line) for line in others])
+    points = [np.column_stack(line) for line in others if len(line[0]) == 1]
+    alone = np.concatenate([np.empty((0, 2)), *points])
+    axes.plot(
+        alone[:, 0],
+        alone[:, 1],
+        linestyle="none",
+        marker="o",
+        markersize=2.5,
+        color=GREY,
+        zorder=1.5,
+    )
+    lost = np.unique([*np.empty(0), *(r for o in data.others for r in o.rates[o.diverged > 0])])
+    axes.plot(
+        lost,
+        np.full(len(lost), 0.985),
+        linestyle="none",
+        marker="x",
+        markersize=4,
+        color=GREY,
+        transform=axes.get_xaxis_transform(),
+    )
     for low, high in data.hopeless:
         ends = np.clip([low, high], *data.x_limits)
         axes.axvspan(ends[0], ends[1], color=BLACK, alpha=0.07, linewidth=0, zorder=0)

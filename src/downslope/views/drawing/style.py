@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from textwrap import wrap
 from typing import Any
@@ -26,6 +27,7 @@ WIDTH = 5.6
 """Inches of a picture with one panel: its letters can be read when it is printed 10 cm wide."""
 _DOTS_PER_INCH = 150
 _LONGEST = 48
+_ONE_AT_A_TIME = threading.RLock()
 _CHINESE = (
     "Noto Sans CJK SC",
     "Noto Sans SC",
@@ -60,10 +62,15 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
-def own_style() -> AbstractContextManager[None]:
-    """Matplotlib's default style for a while: pictures are made and drawn in it."""
-    made: AbstractContextManager[None] = mpl.style.context("default")
-    return made
+@contextmanager
+def own_style() -> Iterator[None]:
+    """Matplotlib's default style for a while: pictures are made and drawn in it.
+
+    By one thread at a time: the style is the process's own, and two that took turns would put back
+    each other's.
+    """
+    with _ONE_AT_A_TIME, mpl.style.context("default"):
+        yield
 
 
 def picture(width: float, height: float) -> Picture:
@@ -98,10 +105,11 @@ def title(axes: Axes, words: str) -> None:
 
 def legend(figure: Figure | SubFigure, handles: Sequence[Any], heading: str = "") -> None:
     """A legend below everything else, in as many columns as its words leave room for."""
-    names = [f" {text(str(handle.get_label()))}" for handle in handles]  # "_x" would be left out
     if not handles:
         return
     width = figure.bbox.width / figure.dpi
+    longest = int(12.5 * width) - 7
+    names = [f" {text(str(h.get_label()), longest)}" for h in handles]  # "_x" would be left out
     box = figure.legend(
         list(handles),
         names,
@@ -123,9 +131,9 @@ def legend_columns(names: Sequence[str], width: float = WIDTH) -> int:
     return max(1, min(4, len(names), int(12.5 * width) // (longest + 7)))
 
 
-def legend_height(names: Sequence[str]) -> float:
+def legend_height(names: Sequence[str], width: float = WIDTH) -> float:
     """The inches that a legend of these names takes."""
-    return 0.19 * -(-len(names) // legend_columns(names))
+    return 0.19 * -(-len(names) // legend_columns(names, width))
 
 
 def text(words: str, longest: int = _LONGEST) -> str:
