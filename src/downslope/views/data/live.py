@@ -147,17 +147,17 @@ def of_losses(losses: list[float | None]) -> Live:
 
 
 def labels(settings: pl.DataFrame, rows: NDArray[np.int64]) -> list[str]:
-    """Names of runs: the optimizer, the rate, and what differs among all."""
-    varying = [
-        name
-        for name in settings.columns
-        if name not in _NOT_NAMED and (name == "lr" or settings[name].n_unique() > 1)
-    ]
+    """Names of runs: the optimizer, the rate, and what differs among the optimizer's runs."""
+    names = [name for name in settings.columns if name not in _NOT_NAMED]
+    varying = {
+        part["optimizer"][0]: [n for n in names if n == "lr" or part[n].n_unique() > 1]
+        for part in settings.partition_by("optimizer")
+    }
     named = []
     for row in settings[rows].iter_rows(named=True):
         parts = [
             f"{name.replace('_', ' ')} {said(_plain(row[name]))}"
-            for name in varying
+            for name in varying[row["optimizer"]]
             if row[name] is not None
         ]
         named.append(", ".join([row["optimizer"], *parts]))
