@@ -57,16 +57,6 @@ def nets():
     return descend(net_problem(), grids, seed=range(2), batch_size=10, epochs=50)
 
 
-@pytest.mark.parametrize("name", ["path", "fit", "parameters", "gradient_norm", "sharpness"])
-def test_pictures_look_the_same_in_any_style_and_touch_nothing_global(nets, name):
-    some = nets[[0, 4, 6]]
-    before, seed = dict(matplotlib.rcParams), torch.get_rng_state()
-    plain = png(getattr(some.plot, name)())
-    assert dict(matplotlib.rcParams) == before and torch.equal(torch.get_rng_state(), seed)
-    with matplotlib.style.context("dark_background"):
-        assert png(getattr(some.plot, name)()) == plain
-
-
 class TestParameters:
     def test_few_numbers_each_have_a_line(self):
         runs = descend(bowl(1.0, 3.0), lr=[0.1, 0.2], steps=10)

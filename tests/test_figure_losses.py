@@ -138,21 +138,6 @@ def test_settings_keep_their_order_when_thinned():
     assert len(shown) + len(others) == 20 == len(settings_of(runs))
 
 
-def test_pixels_are_the_same_in_a_dark_style():
-    # What is made and saved in the user's style must not differ in a pixel.
-    runs = descend(line_problem(), lr=[0.01, 0.1, 1e3], momentum=[0, 0.9], epochs=5, seed=range(3))
-
-    def pixels():
-        pictures = (runs.plot.losses(), runs.plot.sensitivity(), runs.plot.map())
-        return [matplotlib.image.imread(io.BytesIO(png(figure))) for figure in pictures]
-
-    plain = pixels()
-    with matplotlib.style.context("dark_background"):
-        styled = pixels()
-    for one, other in zip(plain, styled, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
 def test_less_than_three_decades_are_written_as_numbers():
     runs = descend(line_problem(), lr=0.1, epochs=10)
     figure = runs.plot.losses()

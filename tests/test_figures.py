@@ -1,7 +1,6 @@
 """Pictures: their plain data against numbers counted by hand, and that drawing them is sound."""
 
 import io
-import time
 import warnings
 
 import matplotlib
@@ -328,16 +327,6 @@ class TestDrawing:
     def test_colours_differ(self):
         for count in range(1, 13):
             assert len({matplotlib.colors.to_hex(c) for c in colours(count)}) == count
-
-    @pytest.mark.parametrize("seeds", [1, 200])
-    def test_a_thousand_runs_of_a_thousand_records_are_drawn_fast(self, seeds):
-        problem = ds.Problem.from_function(lambda x: (x**2).sum(), start=[7.0, 2.0])
-        rates = ds.log_range(1e-4, 3, 1000 // seeds)
-        runs = descend(problem, lr=rates, seed=range(seeds), steps=1000)
-        assert runs.loss.shape == (1000, 1001)
-        began = time.perf_counter()
-        assert png(runs.plot.losses()) and png(runs.plot.sensitivity())
-        assert time.perf_counter() - began < 4  # two pictures, under 2 s each
 
 
 def test_pictures_are_figures():

@@ -266,9 +266,9 @@ _CAUSES = {
         "cause named: load them with downslope.load(folder, problem=...)."
     ),
     "cause.watched": (
-        "It was watched in a training loop that is not Downslope's own: of that its records are "
-        "known here, so that no cause is named. watch.findings (in its study: findings.json) say "
-        "more, and with downslope.watch(..., probe=...) curvature is measured in the loop."
+        "It was watched in a training loop that is not Downslope's own, of which the records alone "
+        "are known here, so that no cause is named: watch.findings (in its study: findings.json) "
+        "say more, and with downslope.watch(..., probe=...) curvature is measured in the loop."
     ),
     "curve.flat": (
         "The loss no longer changes: from its values alone a minimum, a plateau and a floor of "

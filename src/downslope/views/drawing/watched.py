@@ -16,6 +16,7 @@ from downslope.views.drawing.style import (
     SMALL,
     WIDTH,
     families,
+    own_style,
     picture,
     prepare,
 )
@@ -33,13 +34,14 @@ def watch_figure(data: WatchData) -> Figure:
         panels.append(("Curvature", data.sharpness, (BLUE, RED)))
     if data.limit:
         panels.append(("Rate / its limit", data.limit, (BLUE,)))
-    figure = picture(WIDTH, 1.7 * len(panels) + 0.5)
-    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
-    for axes, (label, lines, shades) in zip(grid[:, 0], panels, strict=True):
-        _draw(axes, lines, shades, data.bad_step)
-        if lines is data.limit and lines:
-            axes.axhline(1.0, color=RED, linewidth=1.0, linestyle="--")
-        prepare(axes, "Step" if axes is grid[-1, 0] else "", label)
+    with own_style():
+        figure = picture(WIDTH, 1.7 * len(panels) + 0.5)
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
+        for axes, (label, lines, shades) in zip(grid[:, 0], panels, strict=True):
+            _draw(axes, lines, shades, data.bad_step)
+            if lines is data.limit and lines:
+                axes.axhline(1.0, color=RED, linewidth=1.0, linestyle="--")
+            prepare(axes, "Step (updates of the parameters)" if axes is grid[-1, 0] else "", label)
     return figure
 
 
