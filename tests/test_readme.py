@@ -50,7 +50,7 @@ def test_the_commands(folder):
 def test_make_targets_that_are_named_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = {line.split()[1] for line in SHELL if line.startswith("make ")}
-    assert named == {"demo", "test", "test-all", "bench"}
+    assert named == {"demo", "test", "test-all", "bench", "docs"}
     for target in named:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
