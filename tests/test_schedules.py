@@ -6,12 +6,13 @@ import inspect
 import math
 import warnings
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from cases import ENGINES, Posed, batches_of, distance, plain, posed
+from cases import ENGINES, Posed, batches_of, distance, one_in_three, plain, posed
 from torch import optim
 from torch.optim import lr_scheduler
 
@@ -187,11 +188,18 @@ def _task(problem: str) -> Posed:
     return posed(problem)
 
 
-@pytest.mark.parametrize("per", ["step", "epoch"])
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda cls: cls.__name__)
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_descents_follow_them_as_in_a_plain_loop(name, optimizer, engine, per):
+def _named(pair: tuple[Any, str]) -> str:
+    first, second = pair
+    return f"{getattr(first, '__name__', first)}-{second}"
+
+
+@pytest.mark.parametrize(
+    ("follows", "carried"),
+    one_in_three(list(product(SCHEDULES, ["step", "epoch"])), list(product(OPTIMIZERS, ENGINES))),
+    ids=_named,
+)
+def test_descents_follow_them_as_in_a_plain_loop(follows, carried):
+    (name, per), (optimizer, engine) = follows, carried
     schedule, builder = SCHEDULES[name]
     schedule = Schedule(schedule.scheduler, per=per, **schedule.arguments)
     batch_size, per_epoch = (None, 1) if per == "step" else (5, 3)
