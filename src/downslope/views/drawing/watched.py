@@ -21,6 +21,9 @@ from downslope.views.drawing.style import (
     prepare,
 )
 
+_CLIMB = 1e4
+"""Times the first value up to which a loop that diverges is followed."""
+
 
 def watch_figure(data: WatchData) -> Figure:
     """Loss, norms and rates below each other; where measured, curvature with the 2 / rate of plain
@@ -61,6 +64,9 @@ def _draw(axes: Axes, lines: tuple[Line, ...], shades: tuple[str, ...], bad: int
     if len(values) and (values > 0).all() and values.max() > 20 * values.min():
         axes.set_yscale("log")
     if bad is not None:
-        axes.axvline(bad, color=RED, linewidth=1.0, linestyle=":")
-    if len(lines) > 1:
+        label = f"first bad step: {bad:,}"
+        axes.axvline(bad, color=RED, linewidth=1.0, linestyle=":", label=label)
+        if len(values) and values.max() > (roof := _CLIMB * max(abs(values[0]), 1e-12)):
+            axes.set_ylim(top=roof)  # a climb to 1e38 would leave nothing else to be seen
+    if len(lines) > 1 or (lines and bad is not None):
         axes.legend(prop={"size": SMALL, "family": families()}, frameon=False, loc="best")
