@@ -59,7 +59,8 @@ class Sharpness:
     """Some runs' curvature over time.
 
     Attributes:
-        bearable_label: what the thresholds are; empty where there is none.
+        y_label: what curvature it is; bearable_label: what the thresholds are, empty where there is
+            none.
         limits: from the curvature of runs that did not diverge, and thresholds that are near.
         runs: how many runs there are in all.
         notes: sentences on what is missing.
@@ -67,6 +68,7 @@ class Sharpness:
 
     lines: tuple[SharpRun, ...]
     x_label: str
+    y_label: str
     bearable_label: str
     limits: tuple[float, float]
     log: bool
@@ -77,10 +79,11 @@ class Sharpness:
 def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
     """The largest (and, where negative, least) curvature along up to six runs.
 
-    With the curvature that the run's rate bears: 2 / rate for plain SGD, 2 (1 + μ) / ((1 − τ) rate)
-    with momentum μ and dampening τ, (2 + 2μ) / ((1 + 2μ) rate) with Nesterov's (see
-    `explain.stability.threshold`), following a schedule. That of Adam and RMSprop speaks of
-    another curvature, that in their own steps, and is not drawn.
+    It is that of what the runs minimise: with SGD's weight decay, and of the negative loss where
+    that is maximised. Beside it the curvature that the run's rate bears: 2 / rate for plain SGD,
+    2 (1 + μ) / ((1 − τ) rate) with momentum μ and dampening τ, (2 + 2μ) / ((1 + 2μ) rate) with
+    Nesterov's (see `explain.stability.threshold`), following a schedule. That of Adam and RMSprop
+    speaks of another curvature, that in their own steps, and is not drawn.
 
     Args:
         places: at how many places along each run the curvature is measured.
@@ -101,13 +104,14 @@ def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
     chosen = spread(runs)
     some, labels = runs[chosen], names_of(runs)
     table = some.curvature(places)
-    lines = []
+    lines, asked = [], list[Settings]()
     for place in range(len(some)):
         mine = table.filter(pl.col("run") == int(some.settings["run"][place]))
         steps = mine["step"].to_numpy().astype(np.int64)
         updates = np.arange(max(int(steps[-1]), 1))
         at, x_label = _at(some, place, steps, axis)
         told = _told(some, place, runs.plan)
+        asked.append(told.settings)
         rates, momenta, why_not = _rates(told, len(updates))
         bearable = None if why_not else _bearable(told.settings, rates, momenta)
         lines.append(
@@ -126,7 +130,14 @@ def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
     low, high, log = _extent(lines)
     notes = list(dict.fromkeys(line.why_not for line in lines if line.why_not))
     return Sharpness(
-        tuple(lines), x_label, _label(lines, runs.plan), (low, high), log, len(runs), tuple(notes)
+        tuple(lines),
+        x_label,
+        _of_what(asked),
+        _label(lines, runs.plan),
+        (low, high),
+        log,
+        len(runs),
+        tuple(notes),
     )
 
 
@@ -200,6 +211,16 @@ def _moving(moved: dict[str, np.ndarray], name: str, at: np.ndarray, otherwise: 
         return otherwise
     values: Floats = moved[name][np.minimum(at, len(moved[name]) - 1), 0, 0]
     return values
+
+
+def _of_what(asked: list[Settings]) -> str:
+    """What the curvature is that of."""
+    upward = [one.sign < 0 for one in asked]
+    decay = " with weight decay" if any(one.weight_decay for one in asked) else ""
+    words = "loss" if decay else "the loss"
+    if any(upward):
+        words = "the negative loss" if all(upward) else f"{words} (negative where maximised)"
+    return f"Curvature of {words}{decay} (eigenvalue of its Hessian)"
 
 
 def _label(lines: list[SharpRun], plan: Plan) -> str:

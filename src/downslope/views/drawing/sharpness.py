@@ -40,7 +40,7 @@ def draw_sharpness(data: Sharpness) -> Figure:
         height = 3.7 + legend_height([*names, "", "", "", ""]) + 0.17 * len(heading)
         figure = picture(WIDTH, height)
         axes = figure.subplots()
-        prepare(axes, data.x_label, "Curvature of the loss (eigenvalue of its Hessian)")
+        prepare(axes, data.x_label, data.y_label)
         if data.log:
             axes.set_yscale("log")
         axes.set_ylim(data.limits)

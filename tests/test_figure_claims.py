@@ -1,0 +1,133 @@
+"""What pictures claim is so: of maximised losses, weight decay, bins, and lost surfaces."""
+
+import io
+import re
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import nn, optim
+
+import downslope as ds
+from downslope.views.data.grids import outcome_map
+from downslope.views.data.losses import loss_curves
+from downslope.views.data.paths import paths
+from downslope.views.data.rates import sensitivity
+from downslope.views.data.roofs import not_blown_up
+from downslope.views.data.sharpness import sharpness
+from downslope.views.run_charts import print_losses
+
+KEPT = ("loss", "parameters")
+
+
+def descend(function, start, *args, **asked):
+    problem = ds.Problem.from_function(function, start=start)
+    return ds.descend(problem, *args, progress=False, **asked)
+
+
+def line_problem(rows=40):
+    x = torch.linspace(-1, 1, rows).reshape(-1, 1)
+    return ds.Problem.from_model(lambda: nn.Linear(1, 1), x, 3 * x + 1, loss=nn.MSELoss())
+
+
+def hill(**lists):
+    """-(x² - 4x + 5) from 7, maximised: at 1.1 it falls away for ever."""
+    grid = ds.Grid(optim.SGD, lr=[0.1, 0.5, 0.9, 1.1], maximize=[True], **lists)
+    return descend(lambda x: -(x**2) + 4 * x - 5, 7.0, grid, steps=20, every="step")
+
+
+class TestMaximised:
+    def test_a_run_that_falls_away_flattens_nothing(self):
+        runs = hill()
+        fallen = runs.loss[3]
+        assert not runs.diverged.any() and fallen[-1] < -30_000
+        for low, high in (loss_curves(runs).limits, sensitivity(runs).y_limits):
+            assert -80 < low < -1 < high < 20
+        assert loss_curves(runs).limits[0] < -26  # the start is seen
+
+    def test_a_map_leaves_it_below_its_colours(self):
+        data = outcome_map(hill(momentum=[0.0, 0.1]))
+        assert data.capped and data.upward
+        assert data.limits[0] > -270 and data.limits[1] == pytest.approx(-1, abs=1e-3)
+        assert data.values[0, 3] < -30_000
+
+    def test_a_chart_in_text_shows_the_others(self):
+        out = Console(width=80, record=True, color_system=None, file=io.StringIO())
+        print_losses(hill(), out)
+        numbers = re.findall(r"^ *(-?[\d.,e+]+) │", out.export_text(), flags=re.MULTILINE)
+        assert -80 < min(map(float, numbers)) < -26
+
+    def test_minimised_losses_are_held_as_far_as_before(self):
+        held = not_blown_up([0.5, 9.9, 10.1, np.nan, np.inf], [1.0, np.nan])
+        np.testing.assert_array_equal(held, [0.5, 9.9])
+        assert len(not_blown_up([0.0, 5.0], [0.0])) == 2  # nothing to go by
+        mixed = not_blown_up([100.0, -100.0], [1.0, -1.0], [-1, 1], [-1, 1])
+        np.testing.assert_array_equal(mixed, [100.0, -100.0][::-1])  # each on its better side
+
+
+class TestCurvature:
+    def test_that_with_weight_decay_is_called_so(self):
+        grid = ds.Grid(optim.SGD, lr=[0.1, 0.2], weight_decay=[3.0])
+        runs = descend(lambda x: x**2, 7.0, grid, steps=20, keep=KEPT)
+        data = sharpness(runs)
+        np.testing.assert_allclose(data.lines[0].largest, 2 + 3, rtol=1e-5)
+        assert data.y_label == "Curvature of loss with weight decay (eigenvalue of its Hessian)"
+        (found,) = sensitivity(runs).theory.found
+        assert found.label == "threshold 2/(λ + weight decay) = 0.4"
+
+    def test_that_of_the_negative_loss_is_called_so(self):
+        grid = ds.Grid(optim.SGD, lr=[0.1, 0.2], maximize=[True])
+        data = sharpness(descend(lambda x: -(x**2), 7.0, grid, steps=20, keep=KEPT))
+        np.testing.assert_allclose(data.lines[0].largest, 2, rtol=1e-5)
+        assert data.y_label == "Curvature of the negative loss (eigenvalue of its Hessian)"
+
+    def test_without_either_it_is_that_of_the_loss(self):
+        data = sharpness(descend(lambda x: x**2, 7.0, lr=[0.1], steps=20, keep=KEPT))
+        assert data.y_label == "Curvature of the loss (eigenvalue of its Hessian)"
+
+
+class TestLostSurfaces:
+    def test_a_loss_that_is_nowhere_finite_is_missed_by_nothing(self):
+        data = paths(descend(torch.log, -1.0, lr=[0.1], steps=5, keep=KEPT))
+        assert data.warning == "" and data.paths[0].miss == 0
+        assert data.notes == (
+            "The loss is finite nowhere here, so that there is no surface to draw.",
+        )
+
+    def test_one_start_that_is_not_finite_hides_no_other_way(self):
+        problem = ds.Problem.from_function(lambda x: torch.log(x) ** 2, start=2.0)
+        starts = [{"x": 2.0}, {"x": -1.0}]
+        runs = ds.descend(problem, lr=0.1, start=starts, steps=30, keep=KEPT, progress=False)
+        data = paths(runs)
+        whole = data.paths[0]
+        assert np.isfinite(whole.losses).all() and whole.losses[-1] < 0.01
+        assert data.axes[0][0] < -1 and data.axes[0][-1] > 2 and data.warning == ""
+
+
+class TestMaps:
+    def test_a_best_bin_is_not_called_a_setting(self):
+        draw = np.random.default_rng(0)
+        rows = [
+            {"lr": float(10 ** draw.uniform(-4, 0)), "momentum": float(draw.uniform(0, 0.9))}
+            for _ in range(200)
+        ]
+        grid = ds.Grid.of(optim.SGD, rows)
+        data = outcome_map(ds.descend(line_problem(), grid, epochs=3, progress=False))
+        assert data.x.binned and data.best_label.startswith("best bin: median ")
+        row, column = data.best
+        assert f" about lr {data.x.words[column]}, momentum {data.y.words[row]}" in data.best_label
+        for scale in (data.x, data.y):  # a middle in few digits is still within its bin
+            middles = np.array([float(word) for word in scale.words])
+            assert ((scale.edges[:-1] < middles) & (middles < scale.edges[1:])).all()
+
+    def test_neighbours_of_other_optimizers_are_mentioned(self):
+        grids = [
+            ds.Grid(optim.SGD, lr=ds.log_range(1e-3, 10, 7)),
+            ds.Grid(optim.Adam, lr=ds.log_range(1e-4, 1e-3, 3)[:-1]),
+        ]
+        runs = ds.descend(line_problem(), grids, batch_size=[5, 20], epochs=1, progress=False)
+        said = "neighbouring cells may differ in optimizer too"
+        assert outcome_map(runs, "lr", "batch_size").title == said
+        one = outcome_map(runs.where(optimizer="SGD"), "lr", "batch_size")
+        assert one.title == ""
