@@ -6,16 +6,22 @@ import re
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_hex
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
 from rich.console import Console
 from torch import nn, optim
 
 import downslope as ds
+from downslope.views.data.chosen import names_of, shared_by
 from downslope.views.data.grids import outcome_map
 from downslope.views.data.losses import loss_curves
 from downslope.views.data.paths import paths
 from downslope.views.data.rates import sensitivity
 from downslope.views.data.roofs import not_blown_up
 from downslope.views.data.sharpness import sharpness
+from downslope.views.drawing.panels import marker
+from downslope.views.drawing.style import WIDTH, legend, picture, strokes
 from downslope.views.run_charts import print_losses
 
 KEPT = ("loss", "parameters")
@@ -131,3 +137,38 @@ class TestMaps:
         assert outcome_map(runs, "lr", "batch_size").title == said
         one = outcome_map(runs.where(optimizer="SGD"), "lr", "batch_size")
         assert one.title == ""
+
+
+class TestNames:
+    def test_what_all_drawn_runs_share_is_said_once(self):
+        grid = ds.Grid(optim.SGD, lr=[0.1, 0.2], momentum=[0.0, 0.5])
+        runs = descend(lambda x: x**2, 7.0, grid, steps=3, seed=range(2), keep=KEPT)
+        lists = runs.settings.select("lr", "momentum", "seed").rows()
+        some = [lists.index(row) for row in ((0.1, 0.5, 0), (0.2, 0.5, 1))]
+        assert names_of(runs, some) == ["SGD, lr 0.1, seed 0", "SGD, lr 0.2, seed 1"]
+        assert shared_by(runs, some) == "All of them: momentum 0.5."
+        every = range(len(runs))
+        assert names_of(runs, every)[some[0]] == "SGD, lr 0.1, momentum 0.5, seed 0"
+        assert shared_by(runs, every) == ""
+
+    def test_long_names_are_kept_whole_in_a_legend(self):
+        name = "SGD, lr 0.0001234, momentum 0.9, weight decay 0.001, batch size full (2 seeds)"
+        figure = picture(WIDTH, 3.0)
+        legend(figure, [Line2D([], [], label=name), Line2D([], [], label="x" * 300)])
+        first, second = [one.get_text() for one in figure.findobj(Text) if "\n" in one.get_text()]
+        assert first.replace("\n", "") == f" {name}"
+        assert first.endswith(",\n batch size full (2 seeds)")
+        assert second.endswith("…") and second.count("\n") == 1
+
+    @pytest.mark.parametrize("count", [7, 8, 12, 20])
+    def test_lines_differ_in_colour_or_dashes(self, count):
+        found = [(to_hex(colour), str(dashes)) for colour, dashes in strokes(count)]
+        assert len(set(found)) == count
+        assert len({(found[k][0], marker(k)) for k in range(count)}) == count
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 6])
+def test_pictures_of_several_panels_are_no_wider(count):
+    runs = descend(lambda x: x**2, 7.0, lr=np.linspace(0.1, 0.4, count), steps=5, keep=KEPT)
+    for figure in (runs.plot.path(), runs.plot.parameters(run=list(range(count)))):
+        assert figure.get_figwidth() == WIDTH

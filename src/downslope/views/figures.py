@@ -130,7 +130,7 @@ class Plots:
         there are any, in marks of their own.
 
         A number predicted from one feature is drawn against it; from more, predicted against true
-        values with the residuals beside them. Classes told from two features are drawn as regions
+        values with the residuals below them. Classes told from two features are drawn as regions
         of their plane, others as counts.
 
         Args:

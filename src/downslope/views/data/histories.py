@@ -87,7 +87,7 @@ def parameter_histories(
     names = number_names(runs.path)
     each = len(names) <= MOST_NUMBERS
     x, x_label = horizontal(runs, runs.steps, axis, "loss")
-    labels = names_of(runs)
+    labels = names_of(runs, np.arange(len(runs)))
     histories = tuple(_history(runs, place, labels[place], x[place], each) for place in places)
     steady = [h for h in histories if not h.diverged] or [_calm(h) for h in histories]
     seen = np.concatenate(

@@ -11,7 +11,15 @@ import numpy as np
 from downslope.errors import InputError
 from downslope.run import no_problem
 from downslope.runs import Runs
-from downslope.views.data.chosen import MOST_RUNS, best_of, names_of, number_names, signs_of, spread
+from downslope.views.data.chosen import (
+    MOST_RUNS,
+    best_of,
+    names_of,
+    number_names,
+    shared_by,
+    signs_of,
+    spread,
+)
 from downslope.views.data.losses import Floats
 from downslope.views.data.planes import Plane, evenly
 from downslope.views.data.surfaces import Effort, effort, loss_at
@@ -92,20 +100,25 @@ def paths(runs: Runs) -> Paths:
     problem = runs.plan.problem
     numbers = number_names(runs.path)
     places = spread(runs)
-    labels, signs = names_of(runs), signs_of(runs)[places]
-    ways = [way_of(runs, int(place), labels[place], problem) for place in places]
+    labels, signs = names_of(runs, places), signs_of(runs)[places]
+    ways = [
+        way_of(runs, int(place), label, problem)
+        for place, label in zip(places, labels, strict=True)
+    ]
     inside = followed(ways, signs)
     chosen = best_of(runs, places)
     home = int(places[0]) if chosen is None else chosen
     state = others_of(runs, home, problem)
-    names, plane, notes = tuple(numbers), None, list[str]()
+    shared = shared_by(runs, places)
+    names, plane, notes = tuple(numbers), None, [shared] if shared else []
     if len(numbers) > 2:
         plane = plane_of(runs, places, inside, home)
         names = tuple(
             f"Direction {place} ({share:.1%} of the ways)"
             for place, share in enumerate(plane.shares, start=1)
         )
-        notes.append(_told(plane, len(ways), labels[home], len(numbers), bool(state)))
+        best = labels[places.tolist().index(home)]
+        notes.append(_told(plane, len(ways), best, len(numbers), bool(state)))
     ways = [
         placed(runs, int(place), way, mask, plane)
         for place, way, mask in zip(places, ways, inside, strict=True)

@@ -17,7 +17,7 @@ from downslope.explain.facts import settings_of as told_of
 from downslope.plan import Plan
 from downslope.run import no_problem
 from downslope.runs import Runs
-from downslope.views.data.chosen import names_of, spread
+from downslope.views.data.chosen import names_of, shared_by, spread
 from downslope.views.data.histories import NOT_KEPT, check_axis
 from downslope.views.data.losses import Axis, Floats, horizontal
 
@@ -102,7 +102,7 @@ def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
     if runs.plan is None:
         raise InputError(no_problem(runs, "curvature"))
     chosen = spread(runs)
-    some, labels = runs[chosen], names_of(runs)
+    some, labels = runs[chosen], names_of(runs, chosen)
     table = some.curvature(places)
     lines, asked = [], list[Settings]()
     for place in range(len(some)):
@@ -116,7 +116,7 @@ def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
         bearable = None if why_not else _bearable(told.settings, rates, momenta)
         lines.append(
             SharpRun(
-                labels[int(chosen[place])],
+                labels[place],
                 at,
                 mine["largest_curvature"].to_numpy(),
                 mine["least_curvature"].to_numpy(),
@@ -128,7 +128,8 @@ def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
             )
         )
     low, high, log = _extent(lines)
-    notes = list(dict.fromkeys(line.why_not for line in lines if line.why_not))
+    whys = dict.fromkeys(line.why_not for line in lines if line.why_not)
+    notes = [note for note in (shared_by(runs, chosen), *whys) if note]
     return Sharpness(
         tuple(lines),
         x_label,

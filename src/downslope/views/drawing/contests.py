@@ -16,13 +16,13 @@ from downslope.views.drawing.style import (
     GREY,
     SMALL,
     WIDTH,
-    colours,
     families,
     legend,
     legend_height,
     own_style,
     picture,
     prepare,
+    strokes,
     text,
 )
 
@@ -52,15 +52,16 @@ def draw_profiles(data: Profiles) -> Figure:
         )
         axes.xaxis.set_minor_formatter(NullFormatter())
         handles: list[Artist] = []
-        for place, (one, colour) in enumerate(zip(data.profiles, colours(count), strict=True)):
+        for place, (one, stroke) in enumerate(zip(data.profiles, strokes(count), strict=True)):
+            look = {"color": stroke[0], "linestyle": stroke[1], "marker": marker(place)}
             width = 1.3 + 3.2 * (count - 1 - place) / max(count - 1, 1)
             axes.plot(
                 [*one.tau, data.right], [*one.solved, one.solved[-1]], drawstyle="steps-post",
-                color=colour, linewidth=width, marker=marker(place), markersize=5,
-                markevery=max(1, len(one.tau) // 8), clip_on=False,
+                linewidth=width, markersize=5, markevery=max(1, len(one.tau) // 8), clip_on=False,
+                **look,
             )  # fmt: skip
             handles.append(
-                Line2D([], [], color=colour, linewidth=width, marker=marker(place), markersize=5,
+                Line2D([], [], linewidth=width, markersize=5, **look,
                        label=labels[place].replace(r"\$", "$"))
             )  # fmt: skip
         low, high = data.seeds

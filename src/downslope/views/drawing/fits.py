@@ -89,19 +89,19 @@ def _styles(data: Fit) -> list[tuple[str, str]]:
 
 
 def _numbers(data: Fit) -> Figure:
-    """Predicted against true values, and residuals against predicted ones."""
-    figure = picture(8.4, 4.0)
-    left, right = figure.subplots(1, 2)
-    prepare(left, *data.names)
-    prepare(right, data.names[1], f"Residual: true − predicted {data.target}")
+    """Predicted against true values, and below them residuals against predicted ones."""
+    figure = picture(WIDTH, 7.0)
+    upper, lower = figure.subplots(2, 1)
+    prepare(upper, *data.names)
+    prepare(lower, data.names[1], f"Residual: true − predicted {data.target}")
     rows = [(data.x, data.y), *((part.x, part.y) for part in data.apart)]
-    handles = _points(left, data, rows)
-    _points(right, data, [(predicted, true - predicted) for true, predicted in rows])
+    handles = _points(upper, data, rows)
+    _points(lower, data, [(predicted, true - predicted) for true, predicted in rows])
     both = np.concatenate([values for row in rows for values in row])
     both = both[np.isfinite(both)]
     ends = np.array([both.min(), both.max()]) if len(both) else np.array([0.0, 1.0])
-    handles += left.plot(ends, ends, color=BLACK, linewidth=1.2, label="predicted = true")
-    right.axhline(0.0, color=BLACK, linewidth=1.2)
+    handles += upper.plot(ends, ends, color=BLACK, linewidth=1.2, label="predicted = true")
+    lower.axhline(0.0, color=BLACK, linewidth=1.2)
     legend(figure, handles)
     return figure
 

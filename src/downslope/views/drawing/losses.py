@@ -13,9 +13,9 @@ from downslope.views.drawing.marks import cross, draw_others, mark_ends, plain_t
 from downslope.views.drawing.style import (
     BLACK,
     GREY,
-    colours,
     legend,
     prepare,
+    strokes,
 )
 
 _DRAWN_RECORDS = 500
@@ -38,11 +38,12 @@ def draw_losses(figure: Figure | SubFigure, data: LossCurves) -> None:
     handles: list[Line2D | Patch] = []
     floor = data.limits[0] if data.log else -np.inf  # 0 has no place on a logarithmic axis
     draw_others(axes, [_thin(curve, floor) for curve in data.others])
-    for curve, colour in zip(data.curves, colours(len(data.curves)), strict=True):
+    for curve, (colour, dashes) in zip(data.curves, strokes(len(data.curves)), strict=True):
         width = 1.6 if len(curve.x) <= _DRAWN_RECORDS else 0.8
         label = curve.setting.counted_label
         middle, low, high = np.maximum([curve.middle, curve.low, curve.high], floor)
-        handles += axes.plot(curve.x, middle, color=colour, linewidth=width, label=label)
+        look = {"color": colour, "linestyle": dashes, "linewidth": width, "label": label}
+        handles += axes.plot(curve.x, middle, **look)
         if len(curve.setting.rows) > 1:
             axes.fill_between(curve.x, low, high, color=colour, alpha=0.18, linewidth=0)
         if curve.validation is not None:

@@ -23,12 +23,12 @@ from downslope.views.drawing.style import (
     SMALL,
     WIDTH,
     Picture,
-    colours,
     families,
     legend,
     legend_height,
     picture,
     prepare,
+    strokes,
     text,
 )
 
@@ -39,13 +39,13 @@ _HEADING = 34
 
 
 def marker(place: int) -> str:
-    """The mark of the optimizer at this place."""
-    return MARKERS[place % len(MARKERS)]
+    """The mark of the optimizer at this place: another one where colours come again."""
+    return MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]
 
 
 def style_of(data: Panels[Any]) -> dict[str, tuple[Any, str]]:
     """Each optimizer's colour and mark."""
-    shades = colours(len(data.optimizers))
+    shades = [colour for colour, _ in strokes(len(data.optimizers))]
     return {n: (shades[k], marker(k)) for k, n in enumerate(data.optimizers)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -17,9 +19,9 @@ from downslope.views.drawing.style import (
     ORANGE,
     RED,
     SKY,
-    colours,
     legend,
     prepare,
+    strokes,
 )
 
 _NAMED_THRESHOLDS = 4
@@ -71,11 +73,11 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
     for low, high in data.hopeless:
         ends = np.clip([low, high], *data.x_limits)
         axes.axvspan(ends[0], ends[1], color=BLACK, alpha=0.07, linewidth=0, zorder=0)
-    for line, colour in zip(data.lines, colours(len(data.lines)), strict=True):
+    for line, (colour, dashes) in zip(data.lines, strokes(len(data.lines)), strict=True):
         label = line.counted_label
         middle, low, high = np.maximum([line.middle, line.low, line.high], floor)
         handles += axes.plot(
-            line.rates, middle, color=colour, linewidth=1.6, marker="o",
+            line.rates, middle, color=colour, linestyle=dashes, linewidth=1.6, marker="o",
             markersize=4.0 if len(line.rates) <= 30 else 2.5, label=label,
         )  # fmt: skip
         if line.runs.max() > 1:
@@ -93,8 +95,7 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
             markerfacecolor="none", markeredgecolor=BLACK, label=label, zorder=6, clip_on=False,
         )  # fmt: skip
     if data.others:
-        label = f"{len(data.others):,} other settings"
-        handles.append(Line2D([], [], color=GREY, linewidth=0.8, label=label))
+        handles.append(_others(data.others))
     if wild:
         handles.append(cross("diverged (faint: some)"))
     if len(data.hopeless):
@@ -103,9 +104,19 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
     legend(figure, handles, "Line: median of the seeds; band: their range" if several else "")
 
 
+def _others(lines: Sequence[RateLine]) -> Line2D:
+    """The thin lines in the legend: as dots where each has but one rate, or both."""
+    alone = [len(line.rates) == 1 for line in lines]
+    return Line2D(
+        [], [], color=GREY, linewidth=0.8, linestyle="none" if all(alone) else "-",
+        marker="o" if any(alone) else "none", markersize=2.5,
+        label=f"{len(lines):,} other settings",
+    )  # fmt: skip
+
+
 def _theory(axes: Axes, data: Sensitivity) -> list[Line2D | Patch]:
     """Dashed vertical lines at the thresholds, each in the colour of its line; black if shared."""
-    shades = colours(len(data.lines))
+    shades = [colour for colour, _ in strokes(len(data.lines))]
     inside = [t for t in data.theory.found if data.x_limits[0] <= t.rate <= data.x_limits[1]]
     handles: list[Line2D | Patch] = []
     for one in inside:
