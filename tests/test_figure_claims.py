@@ -1,6 +1,8 @@
 """What pictures claim is so: of maximised losses, weight decay, bins, and lost surfaces."""
 
+import copy
 import io
+import pickle
 import re
 
 import numpy as np
@@ -13,14 +15,21 @@ from rich.console import Console
 from torch import nn, optim
 
 import downslope as ds
+from downslope.errors import InputError
+from downslope.views.cells import cut
 from downslope.views.data.chosen import names_of, shared_by
+from downslope.views.data.comparisons import Panel, Panels, Rates
+from downslope.views.data.fits import fit
+from downslope.views.data.gradients import norm_curves
 from downslope.views.data.grids import outcome_map
 from downslope.views.data.losses import loss_curves
 from downslope.views.data.paths import paths
 from downslope.views.data.rates import sensitivity
 from downslope.views.data.roofs import not_blown_up
 from downslope.views.data.sharpness import sharpness
+from downslope.views.drawing.comparisons import draw_rates
 from downslope.views.drawing.panels import marker
+from downslope.views.drawing.rates import _wide_enough
 from downslope.views.drawing.style import WIDTH, legend, picture, strokes
 from downslope.views.run_charts import print_losses
 
@@ -138,6 +147,61 @@ class TestMaps:
         one = outcome_map(runs.where(optimizer="SGD"), "lr", "batch_size")
         assert one.title == ""
 
+    def test_numbers_in_cells_leave_room_between_them(self):
+        draw = np.random.default_rng(0)
+        rows = [
+            {"lr": float(10 ** draw.uniform(-4, 0)), "momentum": float(draw.uniform(0, 0.9))}
+            for _ in range(300)
+        ]
+        runs = ds.descend(line_problem(), ds.Grid.of(optim.SGD, rows), epochs=40, progress=False)
+        figure = runs.plot.map(verdicts=True)
+        figure.canvas.draw()
+        cells = [one for one in figure.axes[0].texts if one.get_text()]
+        assert len(cells) > 60
+        boxes = np.array([one.get_window_extent().extents for one in cells])
+        for k, (left, low, right, high) in enumerate(boxes):
+            beside = (boxes[:, 0] < right) & (boxes[:, 2] > left)
+            beside &= (boxes[:, 1] < high - 2) & (boxes[:, 3] > low + 2)
+            assert beside.sum() == 1, cells[k].get_text()
+
+
+class TestClasses:
+    def test_rows_kept_apart_are_counted_apart(self):
+        x = torch.linspace(-1, 1, 60).reshape(-1, 1) ** torch.arange(1, 4)
+        y = (x[:, 0] > 0.2).long()
+        problem = ds.Problem.from_model(lambda: nn.Linear(3, 2), x, y, loss=nn.CrossEntropyLoss())
+        runs = ds.descend(problem, lr=[0.3], epochs=5, validation=0.25, progress=False)
+        data = fit(runs)
+        (apart,) = data.apart
+        assert (data.counts.sum(), apart.counts.sum()) == (45, 15)
+        rows = runs.plan.problem.validation
+        right = int((runs.best.predict(rows.x).argmax(1) == rows.y).sum())
+        shown = [one.get_text() for one in runs.plot.fit().findobj(Text)]
+        assert f"validation rows: {right} of 15 right" in shown
+        assert f"training rows: {np.trace(data.counts)} of 45 right" in shown
+
+
+class TestAxes:
+    def test_thresholds_of_diverged_runs_stretch_no_axis(self):
+        rates = ds.log_range(1e-2, 100, 40)
+        runs = descend(lambda x: x**2 + 0.1 * x**4, 1.0, lr=rates, steps=40, keep=KEPT)
+        data = sharpness(runs)
+        assert any(line.diverged and line.bearable[0] < 0.2 for line in data.lines)
+        assert not data.log and data.limits[0] == 0
+
+    def test_only_optimizers_that_diverged_take_room_from_a_comparison(self):
+        numbers = np.array([0.5, 1.0])
+        none = np.zeros(2, dtype=np.int64)
+
+        def line(name, diverged):
+            seeds = none + 3
+            return Rates(name, 0.1 * numbers, numbers, numbers, numbers, seeds, diverged, 0, True)
+
+        names = tuple("abcdefgh")
+        lines = (line("a", np.array([0, 3])), *(line(name, none) for name in names[1:]))
+        data = Panels((Panel("p", lines, (0.0, 1.0), log=False),), 1, names)
+        assert 1.0 < draw_rates(data).axes[0].get_ylim()[1] < 1.15
+
 
 class TestNames:
     def test_what_all_drawn_runs_share_is_said_once(self):
@@ -172,3 +236,85 @@ def test_pictures_of_several_panels_are_no_wider(count):
     runs = descend(lambda x: x**2, 7.0, lr=np.linspace(0.1, 0.4, count), steps=5, keep=KEPT)
     for figure in (runs.plot.path(), runs.plot.parameters(run=list(range(count)))):
         assert figure.get_figwidth() == WIDTH
+
+
+@pytest.fixture(scope="module")
+def parabola():
+    """x² - 4x + 5 from 7: 0.1 and 0.9 fall alike, 0.5 is there in one step."""
+    return descend(
+        lambda x: x**2 - 4 * x + 5, 7.0, lr=[0.1, 0.9, 0.5], steps=20, keep=(*KEPT, "gradient_norm")
+    )
+
+
+class TestLines:
+    def test_those_in_one_place_can_all_be_seen(self, parabola):
+        for figure in (parabola.plot.losses(), parabola.plot.gradient_norm()):
+            first, second, apart = figure.axes[0].lines[:3]
+            assert first.get_linewidth() > second.get_linewidth() == apart.get_linewidth()
+
+    def test_a_norm_of_0_is_not_shown_as_a_number(self, parabola):
+        assert parabola.gradient_norm[2, 1] == 0
+        said = "At the foot: 0, or less than the axis holds"
+        assert said in [one.get_text() for one in parabola.plot.gradient_norm().findobj(Text)]
+        assert said not in [one.get_text() for one in parabola.plot.losses().findobj(Text)]
+
+    def test_a_single_value_is_a_dot(self):
+        runs = descend(
+            lambda x: x**2, 3.0, lr=[0.1], steps=1, keep=("loss", "batch_loss", "gradient_norm")
+        )
+        for figure in (runs.plot.gradient_norm(), runs.plot.losses(which="batch_loss")):
+            (line,) = figure.axes[0].lines[:1]
+            assert len(line.get_xdata()) == 1 and line.get_marker() == "o"
+
+    def test_thin_lines_move_no_axis_of_norms(self):
+        rates = [*ds.log_range(1e-3, 0.9, 10), 1.05, 1.1, 1.15]
+        runs = descend(lambda x: x**2, 1.0, lr=rates, steps=30, keep=("loss", "gradient_norm"))
+        data = norm_curves(runs)
+        assert data.others and not runs.diverged.any()
+        assert runs.gradient_norm.max() > 1e3 and data.limits[1] < 100
+
+    def test_a_least_curvature_above_0_is_not_drawn_as_negative(self):
+        runs = descend(lambda x: x**4 - 2 * x**2, 0.1, lr=[0.05], steps=40, keep=KEPT)
+        data = sharpness(runs)
+        assert (data.lines[0].least > 0).any() and (data.lines[0].least < 0).any()
+        (drawn,) = (
+            one for one in runs.plot.sharpness().axes[0].lines if one.get_linestyle() == ":"
+        )
+        kept = np.asarray(drawn.get_ydata(), dtype=float)
+        assert (kept[np.isfinite(kept)] < 0).all() and np.isfinite(kept).any()
+
+
+class TestPictures:
+    def test_they_can_be_kept_and_copied(self, parabola):
+        plot = parabola.plot
+        for figure in (plot.losses(), plot.sensitivity(), plot.gradient_norm(), plot.path()):
+            again = pickle.loads(pickle.dumps(figure))
+            assert again.get_figwidth() == copy.deepcopy(figure).get_figwidth() == WIDTH
+
+    def test_no_runs_are_refused(self, parabola):
+        none = parabola[[]].plot
+        for draw in (none.losses, none.sensitivity, none.map):
+            with pytest.raises(InputError, match="there are no runs to draw"):
+                draw()
+
+    @pytest.mark.parametrize("given", [1.0, "best", b"1", [1.5], [True], object()])
+    def test_what_is_no_run_is_refused_in_a_sentence(self, parabola, given):
+        with pytest.raises(InputError, match="run must be a number of the table's run column, a R"):
+            parabola.plot.parameters(run=given)
+
+    def test_a_threshold_that_is_not_drawn_is_explained(self):
+        runs = descend(lambda x: x**2, 1.0, [optim.SGD, optim.Adam], lr=[0.1, 0.3], steps=5)
+        words = [one.get_text() for one in runs.plot.sensitivity().findobj(Text)]
+        assert "Threshold not drawn: theory has no cheap threshold for Adam" in words
+
+    def test_a_bar_of_one_rate_can_be_seen(self):
+        for log, limits in ((True, (1e-3, 1.0)), (False, (0.0, 2.0))):
+            low, high = _wide_enough(np.array([0.5, 0.5]), limits, log)
+            ends = np.log10([low, high, *limits]) if log else np.array([low, high, *limits])
+            assert (ends[1] - ends[0]) / (ends[3] - ends[2]) == pytest.approx(0.01)
+            np.testing.assert_allclose(_wide_enough(np.array([0.2, 0.5]), limits, log), [0.2, 0.5])
+
+
+def test_brackets_and_backslashes_are_printed_as_they_are():
+    for name in ("b[red]x[/red]", r"a\b", r"\[red]", r"two\\three", "x" * 60):
+        assert cut(name, 76) == name

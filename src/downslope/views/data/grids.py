@@ -14,6 +14,7 @@ from downslope.explain.findings import VERDICTS
 from downslope.ranking import varying as differing
 from downslope.runs import Runs
 from downslope.views.data.asked import outcome_of, pair_of, varies
+from downslope.views.data.chosen import check_some
 from downslope.views.data.losses import Floats, loss_words
 from downslope.views.data.roofs import not_blown_up
 from downslope.views.data.scales import FEW, Scale, binned, scale_of
@@ -96,6 +97,7 @@ def outcome_map(
     >>> outcome_map(runs).best_label
     'best: 0 at lr 0.5, momentum 0'
     """
+    check_some(runs)
     x, y = pair_of(runs, x, y)
     of = outcome_of(runs, of)
     (across, columns), (up, rows) = (scale_of(runs.settings[name]) for name in (x, y))

@@ -13,7 +13,7 @@ from torch import nn
 from downslope.engines.work import Status
 from downslope.errors import InputError
 from downslope.runs import Runs
-from downslope.views.data.chosen import signs_of
+from downslope.views.data.chosen import check_some, signs_of
 from downslope.views.data.roofs import BLOWN_UP, seen_plainly
 from downslope.views.data.settings import Setting, settings_of, thinned
 
@@ -76,7 +76,7 @@ def loss_curves(
         which: "loss" at the records, or "batch_loss" before each update.
 
     Raises:
-        InputError: for another axis, or a loss that was not kept.
+        InputError: for another axis, a loss that was not kept, or no runs at all.
     """
     for name, given, allowed in (
         ("axis", axis, ("epoch", "step")),
@@ -84,6 +84,7 @@ def loss_curves(
     ):
         if given not in allowed:
             raise InputError(f"{name} must be {' or '.join(map(repr, allowed))}, got {given!r}")
+    check_some(runs)
     values, at = _kept(runs, which)
     x, x_label = horizontal(runs, at, axis, which)
     curves = [_curve(runs, values, x, setting, which) for setting in settings_of(runs)]

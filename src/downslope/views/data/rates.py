@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from downslope.errors import InputError
 from downslope.records import Numbers
 from downslope.runs import Runs
-from downslope.views.data.chosen import signs_of
+from downslope.views.data.chosen import check_some, signs_of
 from downslope.views.data.losses import Floats, limits, loss_words, over_seeds
 from downslope.views.data.roofs import not_blown_up
 from downslope.views.data.settings import Setting, said, settings_of, thinned
@@ -88,8 +88,9 @@ def sensitivity(runs: Runs) -> Sensitivity:
     """The final loss (of the validation rows, if there are any) against the learning rate.
 
     Raises:
-        InputError: if no run has a learning rate.
+        InputError: if no run has a learning rate, or there is none.
     """
+    check_some(runs)
     column = _rate_column(runs)
     rates = runs.settings[column].cast(float).to_numpy()
     has_rate = np.isfinite(rates)

@@ -29,6 +29,9 @@ _BENT = 1e-3
 _FAR = 3.0
 """Times the largest curvature up to which a threshold is held by the axis."""
 
+_DEEP = 30.0
+"""Share of the largest curvature, its inverse, below which a threshold is not held."""
+
 
 @dataclass(frozen=True, eq=False)
 class SharpRun:
@@ -244,8 +247,8 @@ def _extent(lines: list[SharpRun]) -> tuple[float, float, bool]:
     top = float(seen.max()) if len(seen) else 1.0
     least = _finite([line.least for line in steady])
     least = least[least < -_BENT * abs(top)]
-    near = _finite([line.bearable for line in lines if line.bearable is not None])
-    near = near[(near > 0) & (near <= _FAR * top)]
+    near = _finite([line.bearable for line in steady or lines if line.bearable is not None])
+    near = near[(near > top / _DEEP) & (near <= _FAR * top)]
     every = np.concatenate([seen, least, near])
     if not len(every):
         return -1.0, 1.0, False

@@ -6,7 +6,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from downslope.views.data.contests import Profiles, WinRow, Wins
 from downslope.views.drawing.panels import marker, say_how_many
@@ -43,7 +43,7 @@ def draw_profiles(data: Profiles) -> Figure:
         axes.set_xscale("log")
         axes.set_xlim(1, data.right)
         axes.set_ylim(-0.03, 1.03)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         few = data.right <= 30
         axes.xaxis.set_major_locator(
             LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if data.right <= 10 else (1, 2, 5), numticks=12)

@@ -30,6 +30,7 @@ from downslope.views.drawing.style import (
     picture,
     prepare,
     text,
+    title,
 )
 
 _SHAPES = "os^DvPX"
@@ -166,14 +167,26 @@ def _sample(label: str) -> Line2D:
 
 
 def _classes(data: Fit) -> Figure:
-    """How many rows of each class were predicted to be of each."""
+    """How many rows of each class were predicted to be of each: a square for the training rows,
+    and one below for those that were kept apart."""
+    parts = [(data.label, data.counts)]
+    parts += [(part.label, part.counts) for part in data.apart if part.counts is not None]
+    side = float(np.clip(2.2 + 0.45 * len(data.classes), 3.4, 8.0))
+    figure = picture(max(side + 0.6, WIDTH if len(parts) > 1 else 0), (side + 0.2) * len(parts))
+    panels = figure.subplots(len(parts), 1, squeeze=False)[:, 0]
+    for panel, (label, counts) in zip(panels, parts, strict=True):
+        low = panel is panels[-1]
+        prepare(panel, data.names[0] if low else "", data.names[1])
+        title(panel, f"{label}: {np.trace(counts):,} of {counts.sum():,} right")
+        _square(panel, data, counts)
+    return figure
+
+
+def _square(axes: Axes, data: Fit, counts: np.ndarray) -> None:
+    """The counts as colour, and as numbers where they are few."""
     count = len(data.classes)
-    side = float(np.clip(2.2 + 0.45 * count, 4.0, 8.0))
-    figure = picture(side + 0.6, side)
-    axes = figure.subplots()
-    prepare(axes, *data.names)
     axes.grid(False)
-    axes.imshow(data.counts, cmap="Blues", vmin=0)
+    axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(float(counts.max()), 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if count <= 20:
@@ -184,9 +197,8 @@ def _classes(data: Fit) -> Figure:
             ha="right" if turn else "center", rotation_mode="anchor",
         )  # fmt: skip
         axes.set_yticks(range(count), names, fontsize=SMALL, fontfamily=families())
-        dark = data.counts.max() / 2
-        for (row, column), number in np.ndenumerate(data.counts):
+        dark = counts.max() / 2
+        for (row, column), number in np.ndenumerate(counts):
             colour = "white" if number > dark else BLACK
             axes.text(column, row, f"{number:,}", ha="center", va="center", color=colour,
                       fontsize=SMALL)  # fmt: skip
-    return figure

@@ -14,7 +14,15 @@ from matplotlib.ticker import MaxNLocator
 
 from downslope.views.data.gradients import NormCurve, NormCurves
 from downslope.views.data.histories import Histories, History, Trace
-from downslope.views.drawing.marks import cross, draw_others, mark_ends
+from downslope.views.drawing.marks import (
+    at_the_foot,
+    cross,
+    draw_others,
+    mark_ends,
+    plain_ticks,
+    rest,
+    widened,
+)
 from downslope.views.drawing.style import (
     GREY,
     SMALL,
@@ -109,35 +117,39 @@ def draw_norms(data: NormCurves) -> Figure:
         if data.log:
             axes.set_yscale("log")
         axes.set_ylim(data.limits)
+        if data.log:
+            plain_ticks(axes.yaxis, data.limits)
         _whole_numbers(axes, [curve.x for curve in (*data.curves, *data.others)])
         floor = data.limits[0] if data.log else -np.inf  # 0 has no place on a logarithmic axis
         draw_others(axes, [_thin(curve, floor) for curve in data.others])
         handles: list[Artist] = []
-        for curve, stroke in zip(data.curves, strokes(len(data.curves)), strict=True):
-            handles.append(_draw_norms(axes, curve, stroke, floor, data.limits))
-        for curve in data.others:
-            mark_ends(axes, curve.ends, GREY, data.limits, 4.0)
-        if data.others:
-            label = f"{len(data.others):,} other settings"
-            handles.append(Line2D([], [], color=GREY, linewidth=0.8, label=label))
-        diverged = sum(curve.setting.diverged for curve in (*data.curves, *data.others))
-        if diverged:
-            handles.append(cross(f"diverged ({diverged:,} {'run' if diverged == 1 else 'runs'})"))
-        legend(figure, handles, _heading(data))
+        drawn = [np.column_stack([c.x, np.maximum(c.middle, floor)]) for c in data.curves]
+        more = widened(drawn, data.limits, data.log)
+        for curve, stroke, wider in zip(data.curves, strokes(len(drawn)), more, strict=True):
+            handles.append(_draw_norms(axes, curve, (*stroke, wider), floor, data.limits))
+        handles += rest(axes, data.curves, data.others, data.limits)
+        legend(figure, handles, _heading(data, floor))
         return figure
 
 
 def _draw_norms(
-    axes: Axes, curve: NormCurve, stroke: tuple[Any, Any], floor: float, limits: tuple[float, float]
+    axes: Axes,
+    curve: NormCurve,
+    look: tuple[Any, Any, float],
+    floor: float,
+    limits: tuple[float, float],
 ) -> Artist:
-    colour, dashes = stroke
+    colour, dashes, wider = look
     step = -(-len(curve.x) // _DRAWN) or 1
     x = curve.x[::step]
     middle, low, high = np.maximum([curve.middle, curve.low, curve.high], floor)[:, ::step]
     noisy = curve.smooth is not None
     width, alpha = (0.6, 0.4) if noisy else (1.6 if len(x) <= 500 else 1.0, 1.0)
-    look = {"color": colour, "linestyle": "-" if noisy else dashes}
-    axes.plot(x, middle, linewidth=width, alpha=alpha, **look)
+    axes.plot(
+        x, middle, color=colour, linestyle="-" if noisy else dashes, alpha=alpha,
+        linewidth=width + (0 if noisy else wider), marker="o" if len(x) == 1 else "none",
+        markersize=5 + 2 * wider,
+    )  # fmt: skip
     if curve.smooth is not None:
         smooth = np.maximum(curve.smooth, floor)[::step]
         axes.plot(x, smooth, color=colour, linestyle=dashes, linewidth=1.8, zorder=3)
@@ -149,12 +161,13 @@ def _draw_norms(
     )
 
 
-def _heading(data: NormCurves) -> str:
+def _heading(data: NormCurves, floor: float) -> str:
     several = any(len(curve.setting.rows) > 1 for curve in data.curves)
     said = ["Line: median of the seeds; band: their range"] if several else []
     if data.window:
         said.append(f"Thick: mean of the logarithm over {data.window:,} updates")
-    return "\n".join(said)
+    said.append(at_the_foot([curve.low for curve in (*data.curves, *data.others)], floor))
+    return "\n".join(filter(None, said))
 
 
 def _thin(curve: NormCurve, floor: float) -> np.ndarray:

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     FixedLocator,
-    FuncFormatter,
     LogLocator,
     MaxNLocator,
     NullFormatter,
     ScalarFormatter,
+    StrMethodFormatter,
 )
 
 from downslope.views.data.comparisons import Panel, Panels
@@ -131,7 +131,7 @@ def ticks(axis: Any, low: float, high: float, log: bool) -> None:
         axis.set_minor_formatter(NullFormatter())
     elif log:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
     else:
         axis.set_major_locator(MaxNLocator(nbins=4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -22,6 +23,7 @@ from downslope.views.drawing.style import (
     legend,
     prepare,
     strokes,
+    text,
 )
 
 _NAMED_THRESHOLDS = 4
@@ -101,7 +103,14 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
     if len(data.hopeless):
         handles.append(Patch(color=BLACK, alpha=0.07, label="rates where every run diverged"))
     several = any(line.runs.max() > 1 for line in data.lines)
-    legend(figure, handles, "Line: median of the seeds; band: their range" if several else "")
+    said = ["Line: median of the seeds; band: their range"] if several else []
+    legend(figure, handles, "\n".join([*said, *unknown_thresholds(data)]))
+
+
+def unknown_thresholds(data: Sensitivity) -> list[str]:
+    """Why theory's threshold of some lines is not drawn, in lines."""
+    why = data.theory.unknown
+    return wrap(text(f"Threshold not drawn: {why}", 150), 70) if why else []
 
 
 def _others(lines: Sequence[RateLine]) -> Line2D:
@@ -142,7 +151,7 @@ def _tuned(axes: Axes, tuned: Tuned, limits: tuple[float, float]) -> list[Line2D
         (tuned.flat, 0.05, ORANGE, "about as good (within 10 %)"),
     ):
         if span is not None:
-            ends = np.clip(span, *limits)
+            ends = _wide_enough(np.clip(span, *limits), limits, axes.get_xscale() == "log")
             label = f"{words}: {said(span[0])} to {said(span[1])}"
             handles += axes.plot(
                 ends, [height, height], color=colour, linewidth=5, solid_capstyle="butt",
@@ -155,6 +164,17 @@ def _tuned(axes: Axes, tuned: Tuned, limits: tuple[float, float]) -> list[Line2D
             label=f"first rate at which a run diverged: {said(tuned.first_unstable)}",
         )  # fmt: skip
     return handles
+
+
+def _wide_enough(
+    ends: np.ndarray, limits: tuple[float, float], log: bool, least: float = 0.01
+) -> np.ndarray:
+    """A bar's ends, apart by a share of the axis at `least`: that of one rate is seen too."""
+    low, high = np.log10(limits) if log else limits
+    places = np.log10(ends) if log else np.asarray(ends)
+    middle, half = places.mean(), max(np.ptp(places), least * (high - low)) / 2
+    made = middle + np.array([-half, half])
+    return np.asarray(10.0**made if log else made)
 
 
 def _mark_diverged(axes: Axes, line: RateLine, colour: object, height: float) -> None:
