@@ -267,7 +267,7 @@ class TestSharpness:
         data = sharpness(descend(bowl(4.0), lr=[1e-3, 0.1, 1e3], steps=30), places=4)
         assert data.limits[1] < 15 and data.lines[2].diverged
         shown = words_in(draw_sharpness(data))
-        assert "SGD, lr 0.001 (bears 2e+03)" in shown and "diverged" in shown
+        assert "SGD, lr 0.001 (bears 2000)" in shown and "diverged" in shown
 
     def test_up_to_six_runs(self):
         data = sharpness(descend(bowl(4.0), lr=ds.log_range(0.01, 0.4, 20), steps=3), places=2)

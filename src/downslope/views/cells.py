@@ -12,12 +12,12 @@ from downslope.tables import shown
 def fitted(name: str, width: int) -> str:
     """A name made safe to print, in exactly `width` cells: cut with ``…``, or filled with blanks.
 
-    It is for `Text`, in which brackets are no markup.
+    It is for `Text`, in which brackets are no markup, and backslashes are as they are.
 
     >>> fitted("梯度下降", 5)
     '梯度…'
     """
-    safe = shown(name, 4 * max(width, 10)).replace("\\[", "[")
+    safe = shown(name, 4 * max(width, 10)).replace("\\[", "[").replace("\\\\", "\\")
     return set_cell_size(shortened(safe, width), width)
 
 

@@ -196,7 +196,8 @@ def _heights(line: Line, x: Axis, y: Axis, columns: int) -> Floats:
         first, last = np.round(at[own[[0, -1]]]).astype(int)
         inside = np.arange(max(first, 0), min(last, columns - 1) + 1)
         made[inside] = np.interp(inside, at[own], up[own])
-    return np.where(made > 1.001, np.nan, made)  # above the picture
+    below = (made < -0.001) & (not y.log)  # 0 stands at the foot of a logarithmic axis
+    return np.where((made > 1.001) | below, np.nan, made)  # outside the picture
 
 
 def _cells(

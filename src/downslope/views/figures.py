@@ -24,7 +24,7 @@ from downslope.views.drawing.grids import draw_map
 from downslope.views.drawing.histories import draw_histories, draw_norms
 from downslope.views.drawing.losses import draw_losses
 from downslope.views.drawing.paths import draw_paths
-from downslope.views.drawing.rates import draw_sensitivity
+from downslope.views.drawing.rates import draw_sensitivity, unknown_thresholds
 from downslope.views.drawing.sharpness import draw_sharpness
 from downslope.views.drawing.style import (
     WIDTH,
@@ -130,8 +130,8 @@ class Plots:
         there are any, in marks of their own.
 
         A number predicted from one feature is drawn against it; from more, predicted against true
-        values with the residuals beside them. Classes told from two features are drawn as regions
-        of their plane, others as counts.
+        values with the residuals below them. Classes told from two features are drawn as regions
+        of their plane, others as counts, a square each for training, validation and test rows.
 
         Args:
             feature: of several, draw the target against this one (a name, or a number from 0).
@@ -194,7 +194,8 @@ def tuning_figure(tuning: Tuning) -> Figure:
 
 def _rates_figure(data: Sensitivity) -> Figure:
     with own_style():
-        figure = picture(WIDTH, 3.6 + legend_height(_rates_words(data)))
+        lines = 0.17 * len(unknown_thresholds(data))
+        figure = picture(WIDTH, 3.6 + legend_height(_rates_words(data)) + lines)
         draw_sensitivity(figure, data)
     return figure
 
@@ -214,7 +215,7 @@ def fit_figure(runs: Runs) -> Figure:
     left_data, right_data = loss_curves(runs), sensitivity(runs)
     most = max(
         legend_height([*(c.setting.counted_label for c in left_data.curves), "", ""]),
-        legend_height(_rates_words(right_data)),
+        legend_height(_rates_words(right_data)) + 0.17 * len(unknown_thresholds(right_data)),
     )
     with own_style():
         figure = picture(12.0, 4.3 + most)

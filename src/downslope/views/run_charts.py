@@ -9,8 +9,10 @@ from rich.console import Console
 from downslope.errors import InputError
 from downslope.runs import Runs
 from downslope.views.charts import MOST_LINES, Axis, Floats, Line, print_chart
-from downslope.views.data.losses import BLOWN_UP, limits, loss_curves
+from downslope.views.data.chosen import signs_of
+from downslope.views.data.losses import limits, loss_curves
 from downslope.views.data.rates import sensitivity
+from downslope.views.data.roofs import not_blown_up, seen_plainly
 
 _FEWEST_RATES = 3
 """Rates below which a table shows as much as a curve."""
@@ -28,9 +30,12 @@ def print_losses(runs: Runs, out: Console) -> None:
     if not best:
         return
     calm = [curve for curve in best if curve.setting.diverged < len(curve.setting.rows)]
-    seen = np.concatenate([curve.middle[np.isfinite(curve.middle)] for curve in calm or best])
+    signs = signs_of(runs)
+    of_sign = [np.full(len(c.middle), signs[c.setting.rows[0]]) for c in calm or best]
+    seen = np.concatenate([curve.middle for curve in calm or best])
+    seen = _below_roof(seen, runs, np.concatenate(of_sign))
     log = bool((seen >= 0).all() and (seen > 0).any())
-    low, high = limits(_below_roof(seen, runs), log)
+    low, high = limits(seen, log)
     lines = [
         Line(curve.setting.counted_label, curve.x, curve.middle, ends=curve.ends) for curve in best
     ]
@@ -70,7 +75,7 @@ def print_curve(curve: pl.DataFrame, runs: Runs, chosen: float | None, out: Cons
     if len(rates) < _FEWEST_RATES or not (rates > 0).all():
         return
     median = curve["median"].to_numpy().astype(np.float64)
-    seen = _below_roof(median[np.isfinite(median)], runs)
+    seen = _below_roof(median, runs, signs_of(runs)[0])
     log = bool((seen >= 0).all() and (seen > 0).any())
     over = "" if runs.validation_loss is None else "validation "
     said = "learning rate" if chosen is None else "learning rate (^ take this)"
@@ -92,8 +97,9 @@ def _ends(rates: Floats, log: bool) -> tuple[float, float]:
     return limits(rates, log)
 
 
-def _below_roof(values: Floats, runs: Runs) -> Floats:
-    """The values that do not lie far above the losses at the start."""
-    start = np.abs(runs.loss[:, 0].astype(np.float64))
-    roof = BLOWN_UP * start[np.isfinite(start)].max(initial=0.0)
-    return values[values <= roof] if (values <= roof).any() else values
+def _below_roof(values: Floats, runs: Runs, signs: Floats | float) -> Floats:
+    """The finite values that are not far worse than the losses at the start; all, if all are."""
+    known = values[np.isfinite(values)]
+    plain = bool((known < 0).any())
+    kept = (seen_plainly if plain else not_blown_up)(values, runs.loss[:, 0], signs, signs_of(runs))
+    return kept if len(kept) else known

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.errors import InputError
 from downslope.runs import Runs
-from downslope.views.data.settings import settings_of
+from downslope.views.data.settings import said, settings_of
+
+_NAMED = ("run", "engine", "optimizer", "lr", "seed")
+"""Columns that are in every name, or in none."""
 
 MOST_RUNS = 6
 """Runs that are shown one by one."""
@@ -49,15 +53,28 @@ def best_of(runs: Runs, places: NDArray[np.int64]) -> int | None:
     return int(places[np.argmin(np.where(finite, score, np.inf))])
 
 
-def names_of(runs: Runs) -> list[str]:
-    """A name for each run: its setting's, with the seed where a setting has several."""
-    settings = settings_of(runs)
-    several = any(len(setting.rows) > 1 for setting in settings)
-    label = {int(row): setting.label for setting in settings for row in setting.rows}
-    seeds = runs.settings["seed"].to_list()
-    return [
-        label[place] + (f", seed {seeds[place]}" if several else "") for place in range(len(runs))
-    ]
+def names_of(runs: Runs, places: Sequence[int] | NDArray[np.int64]) -> list[str]:
+    """A name for each run at these places, by what tells them from each other; with the seed where
+    any setting has several."""
+    some = runs[np.asarray(places)]
+    several = any(len(setting.rows) > 1 for setting in settings_of(runs))
+    label = {int(row): setting.label for setting in settings_of(some) for row in setting.rows}
+    seeds = some.settings["seed"].to_list()
+    return [label[k] + (f", seed {seed}" if several else "") for k, seed in enumerate(seeds)]
+
+
+def shared_by(runs: Runs, places: Sequence[int] | NDArray[np.int64]) -> str:
+    """A sentence on the settings that tell the runs at these places from others, but not from each
+    other, and so are not in their names; empty if there are none."""
+    whole, some = runs.settings, runs.settings[np.asarray(places)]
+    told = []
+    for name in whole.columns:
+        values = some[name].unique()
+        same = len(values) == 1 and values[0] is not None
+        if name not in _NAMED and same and whole[name].drop_nulls().n_unique() > 1:
+            value = tuple(values[0]) if isinstance(values[0], pl.Series) else values[0]
+            told.append(f"{name.replace('_', ' ')} {said(value)}")
+    return f"All of them: {', '.join(told)}." if told else ""
 
 
 def signs_of(runs: Runs) -> NDArray[np.float64]:

@@ -14,7 +14,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from downslope.errors import InputError
-from downslope.views.data.losses import BLOWN_UP, Floats, limits
+from downslope.views.data.losses import Floats, limits
+from downslope.views.data.roofs import BLOWN_UP
 
 MOST_PANELS = 12
 """Problems that get a panel of their own; of more, the first are drawn, and it is said."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from downslope.explain.findings import Evidence, Finding
 from downslope.run import Run
-from downslope.views.data.losses import BLOWN_UP, Floats, limits, loss_words
+from downslope.views.data.losses import Floats, limits, loss_words
+from downslope.views.data.roofs import BLOWN_UP
 from downslope.views.data.rulers import Ruler, ruler_of
 
 _CLIMB = 1e9

@@ -47,12 +47,14 @@ class Points:
     Attributes:
         label: what they are: ``validation rows``, ``test rows``.
         x, y: (points,), as in `Fit`; of_class: (points,), the class of each, for "regions".
+        counts: as in `Fit`, for "classes", which have no points.
     """
 
     label: str
     x: Floats
     y: Floats
     of_class: NDArray[np.int64] | None = None
+    counts: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,7 @@ class Fit:
         names: of the horizontal and the vertical axis; classes: the classes' names.
         label: what the points are.
         target: what is predicted.
-        apart: the same of validation and test rows, if there are any; not for "classes".
+        apart: the same of validation and test rows, if there are any.
         of_class: (points,), the class of each training row; regions: for "regions".
     """
 
@@ -180,16 +182,20 @@ def _classes(
     assert rows.y is not None
     true = true_classes(rows.y)
     names = class_names(problem, outputs_of(made), true)
-    ignored = getattr(problem.template.loss, "ignore_index", None)
-    counted = counts(true, predicted_classes(problem, made), len(names), ignored)
+    counted = _counted(problem, model, rows, len(names))
     found = None
     if rows.y.numel() == len(rows):
         found = regions(problem, model, [part.x for part, _ in parts], len(names))
     if found is None:
         axes = (f"Predicted {features.target}", f"True {features.target}")
+        kept = [
+            Points(what, _NONE, _NONE, counts=_counted(problem, model, part, len(names)))
+            for part, what in others
+        ]
         return Fit(
-            "classes", axes, label, _NONE, _NONE, _NONE, _NONE, counted, names, features.target
-        )
+            "classes", axes, label, _NONE, _NONE, _NONE, _NONE, counted, names, features.target,
+            tuple(kept),
+        )  # fmt: skip
     x, y, of_class = _on_plane(features, rows)
     return Fit(
         "regions",
@@ -206,6 +212,14 @@ def _classes(
         of_class,
         found,
     )
+
+
+def _counted(problem: Problem, model: nn.Module, rows: Rows, classes: int) -> NDArray[np.int64]:
+    """How many rows of each class were predicted to be of each."""
+    assert rows.y is not None
+    ignored = getattr(problem.template.loss, "ignore_index", None)
+    made = predicted_classes(problem, predicted(model, rows.x))
+    return counts(true_classes(rows.y), made, classes, ignored)
 
 
 def _on_plane(features: Features, rows: Rows) -> tuple[Floats, Floats, NDArray[np.int64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from downslope.runs import Runs
 from downslope.views.data.chosen import check_some
 from downslope.views.data.histories import check_axis
 from downslope.views.data.losses import Axis, Floats, horizontal, limits, over_seeds
+from downslope.views.data.roofs import BLOWN_UP
 from downslope.views.data.settings import Setting, settings_of, thinned
 
 _NOISY = 0.1
@@ -82,11 +84,7 @@ def norm_curves(runs: Runs, axis: Axis = "step") -> NormCurves:
     curves = [_curve(runs, values, x, setting) for setting in settings_of(runs)]
     shown, others = thinned(curves)
     smoothed = tuple(replace(curve, smooth=_smooth(curve.middle, window)) for curve in shown)
-    held = values if runs.diverged.all() else values[~runs.diverged]
-    if runs.diverged.all():
-        held = np.minimum(held, 10 * values[:, :1])
-    held = np.concatenate([held.ravel(), values[:, :1].ravel()])
-    held = held[np.isfinite(held)]
+    held = _seen(runs, values, [curve.setting for curve in shown] if others else [])
     log = bool((held > 0).any())
     clipped = "clip_norm" in runs.settings.columns
     return NormCurves(
@@ -98,6 +96,22 @@ def norm_curves(runs: Runs, axis: Axis = "step") -> NormCurves:
         log,
         window if any(curve.smooth is not None for curve in smoothed) else 0,
     )
+
+
+def _seen(runs: Runs, values: Floats, shown: Sequence[Setting]) -> Floats:
+    """The norms that the axis has to hold: those of the runs that did not diverge, and at the
+    start; of thin lines, if any settings are `shown` thick, only those below the start."""
+    start = values[:, :1]
+    if runs.diverged.all():
+        held = np.minimum(values, BLOWN_UP * start)
+    else:
+        held = np.where(runs.diverged[:, None], np.nan, values)
+        if shown:
+            thin = np.ones(len(runs), dtype=bool)
+            thin[np.concatenate([setting.rows for setting in shown])] = False
+            held = np.where(thin[:, None], np.minimum(held, start), held)
+    held = np.concatenate([held, start], axis=1)
+    return held[np.isfinite(held)]
 
 
 def _curve(runs: Runs, values: Floats, x: Floats, setting: Setting) -> NormCurve:

@@ -13,8 +13,10 @@ from downslope.errors import InputError, listed
 from downslope.explain.findings import VERDICTS
 from downslope.ranking import varying as differing
 from downslope.runs import Runs
-from downslope.views.data.asked import outcome_of, pair_of
-from downslope.views.data.losses import BLOWN_UP, Floats, loss_words
+from downslope.views.data.asked import outcome_of, pair_of, varies
+from downslope.views.data.chosen import check_some
+from downslope.views.data.losses import Floats, loss_words
+from downslope.views.data.roofs import not_blown_up
 from downslope.views.data.scales import FEW, Scale, binned, scale_of
 from downslope.views.data.trainability import summed
 
@@ -36,7 +38,8 @@ class OutcomeMap:
         grown: of sums, where the median run blew up, so that its value is the sum of inverses;
             None for other outcomes.
         best: row and column of the best cell; None if all diverged.
-        limits: values between which colours change; capped: whether larger ones are left out.
+        limits: values between which colours change; capped: whether worse ones are left out.
+        upward: whether the loss is maximised, so that those are smaller.
         verdicts: the most frequent verdict in each cell, "" where there is no run; None if not
             asked for.
     """
@@ -51,6 +54,7 @@ class OutcomeMap:
     limits: tuple[float, float]
     log: bool
     capped: bool
+    upward: bool
     label: str
     title: str
     verdicts: tuple[tuple[str, ...], ...] | None
@@ -68,7 +72,10 @@ class OutcomeMap:
         row, column = self.best
         places = ((self.x, column), (self.y, row))
         at = ", ".join(f"{s.name.replace('_', ' ')} {s.words[place]}" for s, place in places)
-        return f"best: {self.values[row, column]:.4g} at {at}"
+        value = f"{self.values[row, column]:.4g}"
+        if self.x.binned or self.y.binned:  # a bin's middle is no setting that any run had
+            return f"best bin: median {value} about {at}"
+        return f"best: {value} at {at}"
 
 
 def outcome_map(
@@ -90,6 +97,7 @@ def outcome_map(
     >>> outcome_map(runs).best_label
     'best: 0 at lr 0.5, momentum 0'
     """
+    check_some(runs)
     x, y = pair_of(runs, x, y)
     of = outcome_of(runs, of)
     (across, columns), (up, rows) = (scale_of(runs.settings[name]) for name in (x, y))
@@ -118,7 +126,7 @@ def outcome_map(
         values, counts = medians(score[chosen], cells[chosen], shape)
     values = sign * values
     bad = np.bincount(cells[chosen], runs.diverged[chosen], shape[0] * shape[1])
-    limits, log, capped = _colours(values, runs, grown)
+    limits, log, capped = _colours(values, runs[chosen], sign, grown)
     return OutcomeMap(
         x=across,
         y=up,
@@ -130,6 +138,7 @@ def outcome_map(
         limits=limits,
         log=log,
         capped=capped,
+        upward=sign < 0,
         label=_label(runs, of),
         title=_title(runs, chosen, cells, counts, (x, y)),
         verdicts=_verdicts(runs, chosen, cells, shape) if verdicts else None,
@@ -189,15 +198,13 @@ def _in_bins(
 
 
 def _colours(
-    values: Floats, runs: Runs, grown: NDArray[np.bool_] | None
+    values: Floats, runs: Runs, sign: float, grown: NDArray[np.bool_] | None
 ) -> tuple[tuple[float, float], bool, bool]:
-    """Where colours begin and end, whether by logarithms, and whether larger ones are left out."""
+    """Where colours begin and end, whether by logarithms, and whether worse ones are left out."""
     known = values[np.isfinite(values)]
     if not len(known):
         return (0.1, 1.0), False, False
-    start = np.abs(runs.loss[:, 0].astype(np.float64))
-    roof = BLOWN_UP * start[np.isfinite(start)].max(initial=0.0)
-    seen = known[known <= roof] if grown is None else known
+    seen = known if grown is not None else not_blown_up(known, runs.loss[:, 0], sign, sign)
     capped = bool(grown is None and 0 < len(seen) < len(known))
     seen = seen if len(seen) else known
     low, high = float(seen.min()), float(seen.max())
@@ -232,14 +239,17 @@ def _title(
     some = counts[counts > 0]
     least, most = int(some.min()), int(some.max())
     told = []
+    frame = runs.settings[chosen]
+    may = [n for n in frame.columns if n in {"seed", "start", *differing(runs)} - {*axes}]
+    within = frame.with_columns(cell=pl.Series(cells[chosen])).group_by("cell")
+    several = within.agg(pl.all().drop_nulls().n_unique()).max().row(0, named=True)
     if most > 1:
-        frame = runs.settings[chosen]
-        may = {"seed", "start", *differing(runs)} - {*axes}
-        within = frame.with_columns(cell=pl.Series(cells[chosen])).group_by("cell")
-        several = within.agg(pl.all().drop_nulls().n_unique()).max().row(0, named=True)
-        over = [n.replace("_", " ") for n in frame.columns if n in may and several[n] > 1]
+        over = [name.replace("_", " ") for name in may if several[name] > 1]
         count = f"{most:,}" if least == most else f"{least:,} to {most:,}"
         told.append(f"median of {count} runs a cell{f' (over {listed(over)})' if over else ''}")
+    apart = [n.replace("_", " ") for n in may if several[n] <= 1 and varies(frame[n])]
+    if apart:
+        told.append(f"neighbouring cells may differ in {listed(apart)} too")
     left_out = len(runs) - len(chosen)
     if left_out:
         told.append(f"{left_out:,} runs without both settings left out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +87,7 @@ def parameter_histories(
     names = number_names(runs.path)
     each = len(names) <= MOST_NUMBERS
     x, x_label = horizontal(runs, runs.steps, axis, "loss")
-    labels = names_of(runs)
+    labels = names_of(runs, np.arange(len(runs)))
     histories = tuple(_history(runs, place, labels[place], x[place], each) for place in places)
     steady = [h for h in histories if not h.diverged] or [_calm(h) for h in histories]
     seen = np.concatenate(
@@ -115,18 +115,31 @@ def _places(runs: Runs, run: int | Run | Sequence[int | Run] | None) -> list[int
         best = best_of(runs, np.arange(len(runs)))
         # Of runs that all diverged, the one that went on longest.
         return [int(np.argmax(runs.steps_done)) if best is None else best]
-    asked = [run] if isinstance(run, int | np.integer | Run) else list(run)
+    asked = [run] if isinstance(run, int | np.integer | Run) else run
+    if isinstance(asked, str | bytes) or not isinstance(asked, Iterable):
+        raise _not_a_run(run)
+    asked = list(asked)
     if not 0 < len(asked) <= MOST_RUNS:
         raise InputError(f"run= takes from 1 to {MOST_RUNS} runs, got {len(asked)}")
+    for one in asked:
+        if not isinstance(one, int | np.integer | Run) or isinstance(one, bool):
+            raise _not_a_run(one)
     known = runs.settings["run"].to_list()
     places = []
     for one in asked:
         number = one.number if isinstance(one, Run) else one
-        if number not in known or isinstance(number, bool):
+        if number not in known:
             shown = listed(known) if len(known) <= 12 else f"{min(known)} to {max(known)}"
             raise InputError(f"there is no run {number!r} among these; their numbers are {shown}")
         places.append(known.index(number))
     return places
+
+
+def _not_a_run(given: object) -> InputError:
+    return InputError(
+        f"run must be a number of the table's run column, a Run, or up to {MOST_RUNS} of them, "
+        f"got {given!r}"
+    )
 
 
 def _history(runs: Runs, place: int, label: str, x: Floats, each: bool) -> History:

@@ -13,8 +13,9 @@ from downslope.engines.work import Glimpse
 from downslope.errors import InputError
 from downslope.plan import Plan
 from downslope.records import settings_table
-from downslope.views.data.losses import BLOWN_UP, Floats, limits
+from downslope.views.data.losses import Floats, limits
 from downslope.views.data.predicting import Ground, Predictor, moves_as_fit
+from downslope.views.data.roofs import BLOWN_UP
 from downslope.views.data.settings import said
 
 MOST_LINES = 6

@@ -13,14 +13,13 @@ from torch import nn
 from downslope.engines.work import Status
 from downslope.errors import InputError
 from downslope.runs import Runs
+from downslope.views.data.chosen import check_some, signs_of
+from downslope.views.data.roofs import BLOWN_UP, seen_plainly
 from downslope.views.data.settings import Setting, settings_of, thinned
 
 Floats = NDArray[np.float64]
 Axis = Literal["epoch", "step"]
 Which = Literal["loss", "batch_loss"]
-
-BLOWN_UP = 10.0
-"""Times the initial loss: what lies above is left outside where only wild runs would show it."""
 
 _DECADES = 32.0
 _LEAST_ROOM = 0.01
@@ -77,7 +76,7 @@ def loss_curves(
         which: "loss" at the records, or "batch_loss" before each update.
 
     Raises:
-        InputError: for another axis, or a loss that was not kept.
+        InputError: for another axis, a loss that was not kept, or no runs at all.
     """
     for name, given, allowed in (
         ("axis", axis, ("epoch", "step")),
@@ -85,12 +84,15 @@ def loss_curves(
     ):
         if given not in allowed:
             raise InputError(f"{name} must be {' or '.join(map(repr, allowed))}, got {given!r}")
+    check_some(runs)
     values, at = _kept(runs, which)
     x, x_label = horizontal(runs, at, axis, which)
     curves = [_curve(runs, values, x, setting, which) for setting in settings_of(runs)]
     shown, others = thinned(curves)
-    together = _seen(runs, values, [c.setting for c in shown] if others else [], which)
+    together, signs = _seen(runs, values, [c.setting for c in shown] if others else [], which)
     log = bool(log and not (together < 0).any() and (together > 0).any())
+    if not log:  # where wild ones would flatten all others
+        together = seen_plainly(together, values[:, 0], signs, signs_of(runs))
     words = loss_words(runs) if which == "loss" else f"batch's {loss_words(runs)}"
     return LossCurves(
         shown, others, x_label, words[0].upper() + words[1:], limits(together, log), log
@@ -140,12 +142,15 @@ def loss_words(runs: Runs) -> str:
     return f"{words} (standardised target)" if standardised else words
 
 
-def _seen(runs: Runs, values: Floats, shown: Sequence[Setting], which: Which) -> Floats:
-    """The losses that the axis has to hold: those of the runs that did not diverge, and where
-    they started; of thin lines, if any settings are `shown` thick, only those below the start."""
-    start = values[:, :1]
+def _seen(
+    runs: Runs, values: Floats, shown: Sequence[Setting], which: Which
+) -> tuple[Floats, Floats]:
+    """The losses that the axis has to hold, and their runs' signs: those of the runs that did not
+    diverge, and where they started; of thin lines, if any settings are `shown` thick, only those
+    better than the start."""
+    start, signs = values[:, :1], signs_of(runs)[:, None]
     if runs.diverged.all():
-        return _finite(np.minimum(values, BLOWN_UP * abs(start)).ravel())
+        return _finite(signs * np.minimum(signs * values, BLOWN_UP * abs(start)), signs)
     held = np.where(runs.diverged[:, None], np.nan, values)
     validation = runs.validation_loss if which == "loss" else None
     checked = np.full_like(start, np.nan) if validation is None else validation
@@ -153,9 +158,9 @@ def _seen(runs: Runs, values: Floats, shown: Sequence[Setting], which: Which) ->
     if shown:
         thin = np.ones(len(runs), dtype=bool)
         thin[np.concatenate([setting.rows for setting in shown])] = False
-        held = np.where(thin[:, None], np.minimum(held, start), held)
+        held = np.where(thin[:, None], signs * np.minimum(signs * held, signs * start), held)
         checked = np.where(thin[:, None], np.nan, checked)
-    return _finite(np.concatenate([start.ravel(), held.ravel(), checked.ravel()]))
+    return _finite(np.concatenate([start, held, checked], axis=1), signs)
 
 
 def _curve(runs: Runs, values: Floats, x: Floats, setting: Setting, which: Which) -> Curve:
@@ -236,6 +241,7 @@ def _updates_per_epoch(runs: Runs) -> NDArray[np.int64] | None:
     return chosen
 
 
-def _finite(values: Floats) -> Floats:
-    kept: Floats = values[np.isfinite(values)]
-    return kept
+def _finite(values: Floats, signs: Floats) -> tuple[Floats, Floats]:
+    """The finite of the values (runs, some), and their runs' signs."""
+    known = np.isfinite(values)
+    return values[known], np.broadcast_to(signs, values.shape)[known]

@@ -11,7 +11,15 @@ import numpy as np
 from downslope.errors import InputError
 from downslope.run import no_problem
 from downslope.runs import Runs
-from downslope.views.data.chosen import MOST_RUNS, best_of, names_of, number_names, signs_of, spread
+from downslope.views.data.chosen import (
+    MOST_RUNS,
+    best_of,
+    names_of,
+    number_names,
+    shared_by,
+    signs_of,
+    spread,
+)
 from downslope.views.data.losses import Floats
 from downslope.views.data.planes import Plane, evenly
 from downslope.views.data.surfaces import Effort, effort, loss_at
@@ -39,6 +47,7 @@ class Paths:
         plane: where there are more than two numbers; one for all ways, through the end of the
             best of them.
         numbers: how many numbers the parameters are.
+        buffers: whether the model has buffers, which the surface has as they are in one place.
         notes: sentences on what is drawn.
     """
 
@@ -51,6 +60,7 @@ class Paths:
     upward: bool = False
     plane: Plane | None = None
     numbers: int = 1
+    buffers: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -64,7 +74,9 @@ class Paths:
         ways = f"{every} ways" if len(self.paths) > 1 else "the way"
         worst = max(missed)
         size = f"by up to {worst:.0%} of its range" if np.isfinite(worst) else "which is finite"
-        why = "off the plane the loss is another" if self.plane else "the model's buffers moved"
+        why = "it is that of some rows alone"
+        if self.plane or self.buffers:
+            why = "off the plane the loss is another" if self.plane else "the model's buffers moved"
         return f"Mind: along {ways} the drawn surface misses the recorded loss, {size}: {why}."
 
 
@@ -88,20 +100,25 @@ def paths(runs: Runs) -> Paths:
     problem = runs.plan.problem
     numbers = number_names(runs.path)
     places = spread(runs)
-    labels, signs = names_of(runs), signs_of(runs)[places]
-    ways = [way_of(runs, int(place), labels[place], problem) for place in places]
+    labels, signs = names_of(runs, places), signs_of(runs)[places]
+    ways = [
+        way_of(runs, int(place), label, problem)
+        for place, label in zip(places, labels, strict=True)
+    ]
     inside = followed(ways, signs)
     chosen = best_of(runs, places)
     home = int(places[0]) if chosen is None else chosen
     state = others_of(runs, home, problem)
-    names, plane, notes = tuple(numbers), None, list[str]()
+    shared = shared_by(runs, places)
+    names, plane, notes = tuple(numbers), None, [shared] if shared else []
     if len(numbers) > 2:
         plane = plane_of(runs, places, inside, home)
         names = tuple(
             f"Direction {place} ({share:.1%} of the ways)"
             for place, share in enumerate(plane.shares, start=1)
         )
-        notes.append(_told(plane, len(ways), labels[home], len(numbers), bool(state)))
+        best = labels[places.tolist().index(home)]
+        notes.append(_told(plane, len(ways), best, len(numbers), bool(state)))
     ways = [
         placed(runs, int(place), way, mask, plane)
         for place, way, mask in zip(places, ways, inside, strict=True)
@@ -117,11 +134,14 @@ def paths(runs: Runs) -> Paths:
     ways = _missed(ways, inside, losses, cost)
     if problem.train is not None and cost.rows < len(problem.train):
         notes.append(f"The surface is that of {cost.rows:,} of {len(problem.train):,} rows.")
+    surface = losses(flat).reshape(mesh[0].shape)
+    if not np.isfinite(surface).any():
+        notes.append("The loss is finite nowhere here, so that there is no surface to draw.")
     symbol = f"f({names[0]})" if len(names) == 1 and problem.train is None else "Loss"
     return Paths(
         names,
         axes,
-        losses(flat).reshape(mesh[0].shape),
+        surface,
         tuple(ways),
         len(runs),
         symbol,
@@ -129,6 +149,7 @@ def paths(runs: Runs) -> Paths:
         plane=plane,
         numbers=len(numbers),
         notes=tuple(notes),
+        buffers=bool(state),
     )
 
 
@@ -150,13 +171,18 @@ def _missed(
     losses: Callable[[Floats], Floats],
     cost: Effort,
 ) -> list[Path]:
-    """The ways with how far the surface misses their losses, at some records of each."""
+    """The ways with how far the surface misses their losses, at some records of each. Where a loss
+    is not finite there is none to be missed."""
     shown = np.concatenate([way.losses[mask] for way, mask in zip(ways, inside, strict=True)])
-    extent = float(np.ptp(shown))
+    shown = shown[np.isfinite(shown)]
+    extent = float(np.ptp(shown)) if len(shown) else 0.0
     most = int(np.clip(cost.side**2 // (10 * len(ways)), 5, 40))
     made = []
     for way, mask in zip(ways, inside, strict=True):
-        some = np.flatnonzero(mask)
+        some = np.flatnonzero(mask & np.isfinite(way.losses))
+        if not len(some):
+            made.append(way)
+            continue
         some = some[evenly(len(some), most)]
         away = np.abs(losses(way.points[some]) - way.losses[some])
         size = np.abs(way.losses[some]).max()

@@ -11,13 +11,9 @@ from numpy.typing import NDArray
 from downslope.errors import InputError
 from downslope.records import Numbers
 from downslope.runs import Runs
-from downslope.views.data.losses import (
-    BLOWN_UP,
-    Floats,
-    limits,
-    loss_words,
-    over_seeds,
-)
+from downslope.views.data.chosen import check_some, signs_of
+from downslope.views.data.losses import Floats, limits, loss_words, over_seeds
+from downslope.views.data.roofs import not_blown_up
 from downslope.views.data.settings import Setting, said, settings_of, thinned
 from downslope.views.data.thresholds import Thresholds, thresholds
 
@@ -92,8 +88,9 @@ def sensitivity(runs: Runs) -> Sensitivity:
     """The final loss (of the validation rows, if there are any) against the learning rate.
 
     Raises:
-        InputError: if no run has a learning rate.
+        InputError: if no run has a learning rate, or there is none.
     """
+    check_some(runs)
     column = _rate_column(runs)
     rates = runs.settings[column].cast(float).to_numpy()
     has_rate = np.isfinite(rates)
@@ -105,7 +102,7 @@ def sensitivity(runs: Runs) -> Sensitivity:
     if np.isfinite(runs.score[has_rate]).any():
         place = int(np.nanargmin(np.where(has_rate, runs.score, np.nan)))
         best = (float(rates[place]), float(final[place]), f"best run: loss {final[place]:.4g}")
-    words = loss_words(runs)
+    words, signs, starts = loss_words(runs), signs_of(runs), runs.loss[:, 0]
     over = "" if runs.validation_loss is None else "validation "
     return framed(
         lines=shown,
@@ -118,25 +115,26 @@ def sensitivity(runs: Runs) -> Sensitivity:
         y_label=f"Final {over}{words}",
         rates=rates[has_rate],
         finals=final[has_rate],
-        starts=runs.loss[:, 0],
+        seen=not_blown_up(final[has_rate], starts, signs[has_rate], signs),
+        starts=starts,
     )
 
 
-def framed(*, rates: Floats, finals: Floats, starts: Numbers, **parts: Any) -> Sensitivity:
+def framed(
+    *, rates: Floats, finals: Floats, seen: Floats, starts: Numbers, **parts: Any
+) -> Sensitivity:
     """The picture's `parts` with its axes: `rates`, and the losses that are not blown up.
 
     Args:
         rates, finals: of all runs that are to be seen, in any order.
-        starts: losses at the start.
+        seen: the finals that the axis has to hold.
+        starts: losses at the start, which it holds where there are none.
     """
     log_x = bool((rates > 0).all())
     values = finals[np.isfinite(finals)]
-    start = np.abs(starts[np.isfinite(starts)].astype(np.float64))
-    roof = BLOWN_UP * start.max(initial=0.0) if len(start) else np.inf
-    seen = values[values <= roof]
     if not len(seen):
-        seen = start
-    log_y = bool((values >= 0).all() and (seen > 0).any())
+        seen = starts[np.isfinite(starts)].astype(np.float64)
+    log_y = bool((values >= 0).all() and (seen >= 0).all() and (seen > 0).any())
     held = [one.rate for one in parts["theory"].found if _near(one.rate, rates)]
     return Sensitivity(
         **parts,

@@ -83,7 +83,8 @@ def binned(column: pl.Series, scale: Scale, count: int) -> tuple[Scale, NDArray[
     centres: Floats = (edges[1:] + edges[:-1]) / 2
     if scale.kind == "log":
         edges, centres = np.asarray(10.0**edges), np.asarray(10.0**centres)
-    words = tuple(said(float(value)) for value in centres)
+    digits = 2 if scale.kind == "log" else 3  # a bin's middle is no more exact
+    words = tuple(said(_plain(float(f"{value:.{digits}g}"))) for value in centres)
     label = f"{scale.label}, in {count} bins"
     return Scale(scale.name, label, scale.kind, edges, centres, words, binned=True), cells
 

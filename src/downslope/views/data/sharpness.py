@@ -17,7 +17,7 @@ from downslope.explain.facts import settings_of as told_of
 from downslope.plan import Plan
 from downslope.run import no_problem
 from downslope.runs import Runs
-from downslope.views.data.chosen import names_of, spread
+from downslope.views.data.chosen import names_of, shared_by, spread
 from downslope.views.data.histories import NOT_KEPT, check_axis
 from downslope.views.data.losses import Axis, Floats, horizontal
 
@@ -28,6 +28,9 @@ _BENT = 1e-3
 
 _FAR = 3.0
 """Times the largest curvature up to which a threshold is held by the axis."""
+
+_DEEP = 30.0
+"""Share of the largest curvature, its inverse, below which a threshold is not held."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,8 @@ class Sharpness:
     """Some runs' curvature over time.
 
     Attributes:
-        bearable_label: what the thresholds are; empty where there is none.
+        y_label: what curvature it is; bearable_label: what the thresholds are, empty where there is
+            none.
         limits: from the curvature of runs that did not diverge, and thresholds that are near.
         runs: how many runs there are in all.
         notes: sentences on what is missing.
@@ -67,6 +71,7 @@ class Sharpness:
 
     lines: tuple[SharpRun, ...]
     x_label: str
+    y_label: str
     bearable_label: str
     limits: tuple[float, float]
     log: bool
@@ -77,10 +82,11 @@ class Sharpness:
 def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
     """The largest (and, where negative, least) curvature along up to six runs.
 
-    With the curvature that the run's rate bears: 2 / rate for plain SGD, 2 (1 + μ) / ((1 − τ) rate)
-    with momentum μ and dampening τ, (2 + 2μ) / ((1 + 2μ) rate) with Nesterov's (see
-    `explain.stability.threshold`), following a schedule. That of Adam and RMSprop speaks of
-    another curvature, that in their own steps, and is not drawn.
+    It is that of what the runs minimise: with SGD's weight decay, and of the negative loss where
+    that is maximised. Beside it the curvature that the run's rate bears: 2 / rate for plain SGD,
+    2 (1 + μ) / ((1 − τ) rate) with momentum μ and dampening τ, (2 + 2μ) / ((1 + 2μ) rate) with
+    Nesterov's (see `explain.stability.threshold`), following a schedule. That of Adam and RMSprop
+    speaks of another curvature, that in their own steps, and is not drawn.
 
     Args:
         places: at how many places along each run the curvature is measured.
@@ -99,20 +105,21 @@ def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
     if runs.plan is None:
         raise InputError(no_problem(runs, "curvature"))
     chosen = spread(runs)
-    some, labels = runs[chosen], names_of(runs)
+    some, labels = runs[chosen], names_of(runs, chosen)
     table = some.curvature(places)
-    lines = []
+    lines, asked = [], list[Settings]()
     for place in range(len(some)):
         mine = table.filter(pl.col("run") == int(some.settings["run"][place]))
         steps = mine["step"].to_numpy().astype(np.int64)
         updates = np.arange(max(int(steps[-1]), 1))
         at, x_label = _at(some, place, steps, axis)
         told = _told(some, place, runs.plan)
+        asked.append(told.settings)
         rates, momenta, why_not = _rates(told, len(updates))
         bearable = None if why_not else _bearable(told.settings, rates, momenta)
         lines.append(
             SharpRun(
-                labels[int(chosen[place])],
+                labels[place],
                 at,
                 mine["largest_curvature"].to_numpy(),
                 mine["least_curvature"].to_numpy(),
@@ -124,9 +131,17 @@ def sharpness(runs: Runs, places: int = 20, axis: Axis = "step") -> Sharpness:
             )
         )
     low, high, log = _extent(lines)
-    notes = list(dict.fromkeys(line.why_not for line in lines if line.why_not))
+    whys = dict.fromkeys(line.why_not for line in lines if line.why_not)
+    notes = [note for note in (shared_by(runs, chosen), *whys) if note]
     return Sharpness(
-        tuple(lines), x_label, _label(lines, runs.plan), (low, high), log, len(runs), tuple(notes)
+        tuple(lines),
+        x_label,
+        _of_what(asked),
+        _label(lines, runs.plan),
+        (low, high),
+        log,
+        len(runs),
+        tuple(notes),
     )
 
 
@@ -202,6 +217,16 @@ def _moving(moved: dict[str, np.ndarray], name: str, at: np.ndarray, otherwise: 
     return values
 
 
+def _of_what(asked: list[Settings]) -> str:
+    """What the curvature is that of."""
+    upward = [one.sign < 0 for one in asked]
+    decay = " with weight decay" if any(one.weight_decay for one in asked) else ""
+    words = "loss" if decay else "the loss"
+    if any(upward):
+        words = "the negative loss" if all(upward) else f"{words} (negative where maximised)"
+    return f"Curvature of {words}{decay} (eigenvalue of its Hessian)"
+
+
 def _label(lines: list[SharpRun], plan: Plan) -> str:
     """What the thresholds of these runs are called."""
     known = [line for line in lines if line.bearable is not None]
@@ -222,8 +247,8 @@ def _extent(lines: list[SharpRun]) -> tuple[float, float, bool]:
     top = float(seen.max()) if len(seen) else 1.0
     least = _finite([line.least for line in steady])
     least = least[least < -_BENT * abs(top)]
-    near = _finite([line.bearable for line in lines if line.bearable is not None])
-    near = near[(near > 0) & (near <= _FAR * top)]
+    near = _finite([line.bearable for line in steady or lines if line.bearable is not None])
+    near = near[(near > top / _DEEP) & (near <= _FAR * top)]
     every = np.concatenate([seen, least, near])
     if not len(every):
         return -1.0, 1.0, False

@@ -45,7 +45,8 @@ class Threshold:
 
     Attributes:
         rate: the median over the starts; low, high: the least and greatest of them.
-        formula: how it follows from λ, the largest curvature: "2/λ"; of small batches, in words.
+        formula: how it follows from λ, the largest curvature of the loss (of its negative where it
+            is maximised): "2/λ"; of small batches, in words.
         exact: whether curvature is the same everywhere, so that it holds throughout.
         lines: the places of the lines that it is of.
     """
@@ -195,11 +196,12 @@ def _on_average(told: Settings, flat: Tensor, known: Known) -> float:
 def _formula(told: Settings) -> str:
     if not told.full:
         return f"on average (batch size {told.batch_size})"
+    bent = "(λ + weight decay)" if told.weight_decay else "λ"
     if not told.momentum:
-        return "2/λ"
+        return f"2/{bent}"
     if told.nesterov:
-        return "2(1+μ)/((1+2μ)λ)"
-    return "2(1+μ)/((1−τ)λ)" if told.dampening else "2(1+μ)/λ"
+        return f"2(1+μ)/((1+2μ){bent})"
+    return f"2(1+μ)/((1−τ){bent})" if told.dampening else f"2(1+μ)/{bent}"
 
 
 def _merged(found: Sequence[Threshold]) -> tuple[Threshold, ...]:

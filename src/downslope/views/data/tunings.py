@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from downslope.errors import InputError
+from downslope.views.data.chosen import signs_of
 from downslope.views.data.losses import loss_words
 from downslope.views.data.rates import RateLine, Sensitivity, Tuned, framed, hopeless
+from downslope.views.data.roofs import not_blown_up
 from downslope.views.data.settings import Setting, said, settings_of
 from downslope.views.data.thresholds import thresholds
 
@@ -36,6 +38,7 @@ def tuning_curve(tuning: Tuning) -> Sensitivity:
         best = (tuning.lr, tuning.score, f"chosen rate: {said(tuning.lr)}")
     every = np.repeat(rates, seeds)
     bad = np.concatenate([np.arange(n) < d for n, d in zip(seeds, diverged, strict=True)])
+    finals, signs = np.concatenate([middle, low, high]), signs_of(runs)
     over = "" if runs.validation_loss is None else "validation "
     return framed(
         lines=(RateLine(setting, rates, middle, low, high, seeds, diverged),),
@@ -47,7 +50,8 @@ def tuning_curve(tuning: Tuning) -> Sensitivity:
         x_label="Learning rate",
         y_label=f"Final {over}{loss_words(runs)}",
         rates=rates,
-        finals=np.concatenate([middle, low, high]),
+        finals=finals,
+        seen=not_blown_up(finals, runs.loss[:, 0], signs[0], signs),
         starts=runs.loss[:, 0],
     )
 

@@ -93,8 +93,9 @@ def followed(ways: Sequence[Path], signs: Floats) -> list[Mask]:
     """Which records of each way are shown: up to where the loss is blown up, and the start."""
     turned = [sign * way.losses for way, sign in zip(ways, signs, strict=True)]
     finite = np.concatenate([losses[np.isfinite(losses)] for losses in turned])
-    first = max(losses[0] for losses in turned)
-    floor = finite.min(initial=first)
+    starts = [float(losses[0]) for losses in turned if np.isfinite(losses[0])]
+    first = max(starts, default=float(finite.min(initial=np.inf)))  # a start may lie outside
+    floor = float(finite.min(initial=first))
     roof = floor + ROOF * max(first - floor, 1e-12)
     inside = [np.isfinite(losses) & (losses <= roof) for losses in turned]
     for mask in inside:

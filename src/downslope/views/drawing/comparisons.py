@@ -120,30 +120,34 @@ def _at_the_edge(axes: Axes, words: str, row: float) -> None:
 def draw_rates(data: Panels[Rates]) -> Figure:
     """A mark a trial; crosses at the top where it diverged; the chosen trial ringed."""
     with own_style():
-        figure, panels = panels_for(data, 1.75, [*data.optimizers, "", ""])
+        height = 2.5 if len(data.panels) == 1 else 1.75
+        figure, panels = panels_for(data, height, [*data.optimizers, "", ""])
         shades, drawn = style_of(data), list(labelled(panels, data, "Learning rate",
                                                       "Median final loss"))  # fmt: skip
-        wild = any((one.diverged > 0).any() for _, panel in drawn for one in panel.lines)
-        for axes, panel in drawn:
+        wild = [[one for one in p.lines if (one.diverged > 0).any()] for _, p in drawn]
+        for (axes, panel), lost in zip(drawn, wild, strict=True):
             axes.set_xscale("log")
-            floor = loss_axis(axes, panel, vertical=True, room=0.1 * len(panel.lines))
+            row = min(0.08, 0.4 / max(len(lost), 1))  # of crosses, as a share of the height
+            floor = loss_axis(axes, panel, vertical=True, room=1.3 * row * len(lost))
             axes.xaxis.set_major_locator(LogLocator(numticks=6))
             axes.xaxis.set_minor_formatter(NullFormatter())
-            for place, one in enumerate(panel.lines):
-                _rate_curve(axes, one, shades[one.optimizer], floor, place)
+            for one in panel.lines:
+                place = lost.index(one) if one in lost else 0
+                _rate_curve(axes, one, shades[one.optimizer], floor, 1 - row * (place + 0.6))
         handles = handles_of(data)
         handles.append(
             Line2D([], [], linestyle="none", marker="o", markersize=10, markerfacecolor="none",
                    color=BLACK, label="chosen")
         )  # fmt: skip
-        if wild:
+        if any(wild):
             handles.append(cross("diverged (faint: some)"))
         seeds = sorted({int(n) for _, panel in drawn for one in panel.lines for n in one.n})
         told = f"n = {' or '.join(map(str, seeds))} tuning seeds"
         return finish(figure, handles, f"Mark: median, line: range ({told})")
 
 
-def _rate_curve(axes: Axes, one: Rates, look: tuple[Any, str], floor: float, place: int) -> None:
+def _rate_curve(axes: Axes, one: Rates, look: tuple[Any, str], floor: float, height: float) -> None:
+    """One optimizer's trials; crosses at a share `height` of the axes where runs diverged."""
     colour, mark = look
     roof = axes.get_ylim()[1]
     fine = np.where(one.diverged == 0, np.clip(one.median, floor, roof), np.nan)
@@ -156,7 +160,6 @@ def _rate_curve(axes: Axes, one: Rates, look: tuple[Any, str], floor: float, pla
         one.rates[calm], np.clip(one.lowest[calm], floor, roof),
         np.clip(one.highest[calm], floor, roof), color=colour, linewidth=0.9, alpha=0.7,
     )  # fmt: skip
-    height = 1 - 0.08 * (place + 0.6)
     for which, alpha in ((one.diverged == one.n, 1.0), (one.diverged < one.n, 0.35)):
         bad = one.rates[which & (one.diverged > 0)]
         axes.plot(

@@ -6,7 +6,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from downslope.views.data.contests import Profiles, WinRow, Wins
 from downslope.views.drawing.panels import marker, say_how_many
@@ -16,13 +16,13 @@ from downslope.views.drawing.style import (
     GREY,
     SMALL,
     WIDTH,
-    colours,
     families,
     legend,
     legend_height,
     own_style,
     picture,
     prepare,
+    strokes,
     text,
 )
 
@@ -43,7 +43,7 @@ def draw_profiles(data: Profiles) -> Figure:
         axes.set_xscale("log")
         axes.set_xlim(1, data.right)
         axes.set_ylim(-0.03, 1.03)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         few = data.right <= 30
         axes.xaxis.set_major_locator(
             LogLocator(subs=(1, 1.5, 2, 3, 5, 7) if data.right <= 10 else (1, 2, 5), numticks=12)
@@ -52,15 +52,16 @@ def draw_profiles(data: Profiles) -> Figure:
         )
         axes.xaxis.set_minor_formatter(NullFormatter())
         handles: list[Artist] = []
-        for place, (one, colour) in enumerate(zip(data.profiles, colours(count), strict=True)):
+        for place, (one, stroke) in enumerate(zip(data.profiles, strokes(count), strict=True)):
+            look = {"color": stroke[0], "linestyle": stroke[1], "marker": marker(place)}
             width = 1.3 + 3.2 * (count - 1 - place) / max(count - 1, 1)
             axes.plot(
                 [*one.tau, data.right], [*one.solved, one.solved[-1]], drawstyle="steps-post",
-                color=colour, linewidth=width, marker=marker(place), markersize=5,
-                markevery=max(1, len(one.tau) // 8), clip_on=False,
+                linewidth=width, markersize=5, markevery=max(1, len(one.tau) // 8), clip_on=False,
+                **look,
             )  # fmt: skip
             handles.append(
-                Line2D([], [], color=colour, linewidth=width, marker=marker(place), markersize=5,
+                Line2D([], [], linewidth=width, markersize=5, **look,
                        label=labels[place].replace(r"\$", "$"))
             )  # fmt: skip
         low, high = data.seeds

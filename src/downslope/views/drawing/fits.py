@@ -30,6 +30,7 @@ from downslope.views.drawing.style import (
     picture,
     prepare,
     text,
+    title,
 )
 
 _SHAPES = "os^DvPX"
@@ -89,19 +90,19 @@ def _styles(data: Fit) -> list[tuple[str, str]]:
 
 
 def _numbers(data: Fit) -> Figure:
-    """Predicted against true values, and residuals against predicted ones."""
-    figure = picture(8.4, 4.0)
-    left, right = figure.subplots(1, 2)
-    prepare(left, *data.names)
-    prepare(right, data.names[1], f"Residual: true − predicted {data.target}")
+    """Predicted against true values, and below them residuals against predicted ones."""
+    figure = picture(WIDTH, 7.0)
+    upper, lower = figure.subplots(2, 1)
+    prepare(upper, *data.names)
+    prepare(lower, data.names[1], f"Residual: true − predicted {data.target}")
     rows = [(data.x, data.y), *((part.x, part.y) for part in data.apart)]
-    handles = _points(left, data, rows)
-    _points(right, data, [(predicted, true - predicted) for true, predicted in rows])
+    handles = _points(upper, data, rows)
+    _points(lower, data, [(predicted, true - predicted) for true, predicted in rows])
     both = np.concatenate([values for row in rows for values in row])
     both = both[np.isfinite(both)]
     ends = np.array([both.min(), both.max()]) if len(both) else np.array([0.0, 1.0])
-    handles += left.plot(ends, ends, color=BLACK, linewidth=1.2, label="predicted = true")
-    right.axhline(0.0, color=BLACK, linewidth=1.2)
+    handles += upper.plot(ends, ends, color=BLACK, linewidth=1.2, label="predicted = true")
+    lower.axhline(0.0, color=BLACK, linewidth=1.2)
     legend(figure, handles)
     return figure
 
@@ -166,14 +167,26 @@ def _sample(label: str) -> Line2D:
 
 
 def _classes(data: Fit) -> Figure:
-    """How many rows of each class were predicted to be of each."""
+    """How many rows of each class were predicted to be of each: a square for the training rows,
+    and one below for those that were kept apart."""
+    parts = [(data.label, data.counts)]
+    parts += [(part.label, part.counts) for part in data.apart if part.counts is not None]
+    side = float(np.clip(2.2 + 0.45 * len(data.classes), 3.4, 8.0))
+    figure = picture(max(side + 0.6, WIDTH if len(parts) > 1 else 0), (side + 0.2) * len(parts))
+    panels = figure.subplots(len(parts), 1, squeeze=False)[:, 0]
+    for panel, (label, counts) in zip(panels, parts, strict=True):
+        low = panel is panels[-1]
+        prepare(panel, data.names[0] if low else "", data.names[1])
+        title(panel, f"{label}: {np.trace(counts):,} of {counts.sum():,} right")
+        _square(panel, data, counts)
+    return figure
+
+
+def _square(axes: Axes, data: Fit, counts: np.ndarray) -> None:
+    """The counts as colour, and as numbers where they are few."""
     count = len(data.classes)
-    side = float(np.clip(2.2 + 0.45 * count, 4.0, 8.0))
-    figure = picture(side + 0.6, side)
-    axes = figure.subplots()
-    prepare(axes, *data.names)
     axes.grid(False)
-    axes.imshow(data.counts, cmap="Blues", vmin=0)
+    axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(float(counts.max()), 1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     if count <= 20:
@@ -184,9 +197,8 @@ def _classes(data: Fit) -> Figure:
             ha="right" if turn else "center", rotation_mode="anchor",
         )  # fmt: skip
         axes.set_yticks(range(count), names, fontsize=SMALL, fontfamily=families())
-        dark = data.counts.max() / 2
-        for (row, column), number in np.ndenumerate(data.counts):
+        dark = counts.max() / 2
+        for (row, column), number in np.ndenumerate(counts):
             colour = "white" if number > dark else BLACK
             axes.text(column, row, f"{number:,}", ha="center", va="center", color=colour,
                       fontsize=SMALL)  # fmt: skip
-    return figure

@@ -29,6 +29,9 @@ SYMBOLS = {
 LONGEST = 18
 """Letters of a word at a cell."""
 
+_LOW = 8
+"""Rows of cells beyond which three lines do not fit into one."""
+
 _LETTER = 0.6
 """Width of a letter as a share of its height."""
 
@@ -47,13 +50,17 @@ def write_numbers(axes: Axes, data: OutcomeMap, colours: list[Side]) -> None:
     beside = 1.7 + 0.07 * longest  # inches that words and colours take, about
     width = (WIDTH - beside) / len(data.x)
     size = SMALL - 1 if width > 0.45 else SMALL - 2
-    letters = max(3, int(72 * width / (_LETTER * size)))
+    letters = max(3, int(72 * width / (_LETTER * size)) - 1)  # one for room between neighbours
     for (row, column), value in np.ndenumerate(data.values):
         lines = [_short(float(value), letters)] if np.isfinite(value) else []
         if some_diverged(data)[row, column]:
             lines.append(f"{data.diverged[row, column]}×")
         if data.verdicts is not None and data.runs[row, column]:
-            lines.append(SYMBOLS[data.verdicts[row][column]])
+            symbol = SYMBOLS[data.verdicts[row][column]]
+            if len(lines) == 2 and len(data.y) > _LOW:
+                lines[1] += f" {symbol}"
+            else:
+                lines.append(symbol)
         dark = np.isfinite(value) and _is_dark(row, column, colours)
         axes.text(
             float(data.x.centres[column]), float(data.y.centres[row]), "\n".join(lines),
@@ -86,12 +93,13 @@ def _is_dark(row: int, column: int, colours: list[Side]) -> bool:
 def _short(value: float, letters: int) -> str:
     """A number in so many letters at most, if that can be.
 
-    >>> _short(0.012345, 6), _short(1.6e-7, 4)
-    ('0.0123', '2e-7')
+    >>> _short(0.012345, 6), _short(1.6e-7, 4), _short(0.00012, 5)
+    ('0.0123', '2e-7', '1e-4')
     """
-    made = ""
-    for digits in (3, 2, 1):
-        made = f"{value:.{digits}g}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-        if len(made) <= letters:
-            break
-    return made
+    made = [_plain(f"{value:{form}}") for form in (".3g", ".2g", ".1g", ".0e")]
+    fitting = [one for one in made if len(one) <= letters]
+    return fitting[0] if fitting else min(made, key=len)
+
+
+def _plain(number: str) -> str:
+    return number.replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")

@@ -148,7 +148,7 @@ def _cells(
 
 def _bars(figure: Figure, axes: Axes, data: OutcomeMap, colours: list[Side]) -> None:
     for _, shades, norm, words in colours:
-        extend = "max" if data.capped and data.grown is None else "neither"
+        extend = ("min" if data.upward else "max") if data.capped else "neither"
         bar = figure.colorbar(
             ScalarMappable(norm, shades), ax=axes, extend=extend, pad=0.02, aspect=25,
             spacing="uniform",

@@ -14,18 +14,26 @@ from matplotlib.ticker import MaxNLocator
 
 from downslope.views.data.gradients import NormCurve, NormCurves
 from downslope.views.data.histories import Histories, History, Trace
-from downslope.views.drawing.marks import cross, draw_others, mark_ends
+from downslope.views.drawing.marks import (
+    at_the_foot,
+    cross,
+    draw_others,
+    mark_ends,
+    plain_ticks,
+    rest,
+    widened,
+)
 from downslope.views.drawing.style import (
     GREY,
     SMALL,
     WIDTH,
-    colours,
     families,
     legend,
     legend_height,
     own_style,
     picture,
     prepare,
+    strokes,
     text,
 )
 
@@ -38,32 +46,32 @@ _DRAWN = 2_000
 def draw_histories(data: Histories) -> Figure:
     """A panel for each run, all with the same axes."""
     count = len(data.histories)
-    columns = min(count, 3)
+    columns = min(count, 2)
     rows = -(-count // columns)
     names = list(dict.fromkeys(t.name for h in data.histories for t in h.traces))
-    width = max(WIDTH, 2.9 * columns)
     others = max(len(history.others) for history in data.histories)
     beside = f"{others:,} other tensors, which changed less" if others else ""
-    height = 0.6 + (3.2 if columns < 3 else 2.4) * rows + legend_height([*names, beside, ""], width)
+    height = 0.6 + (3.2 if rows == 1 else 2.4) * rows + legend_height([*names, beside, ""])
     with own_style():
-        figure = picture(width, height)
+        figure = picture(WIDTH, height)
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for panel in panels.ravel()[count:]:
             panel.set_visible(False)
         # Side by side, the whole labels would touch.
         across = data.x_label.split(" (")[0] if columns > 1 else data.x_label
-        shades = dict(zip(names, colours(len(names)), strict=True))
+        shades = dict(zip(names, strokes(len(names)), strict=True))
         for place, (panel, history) in enumerate(zip(panels.ravel(), data.histories, strict=False)):
             low, first = place + columns >= count, place % columns == 0
             prepare(panel, across if low else "", data.y_label if first else "")
             panel.tick_params(labelbottom=low, labelleft=first)
             name = history.label + (" (diverged)" if history.diverged else "")
-            letters = int(_LETTERS * (width - 0.6) / columns)
+            letters = int(_LETTERS * (WIDTH - 0.6) / columns)
             lines = [text(line, letters) for line in wrap(name, letters)]
             panel.set_title("\n".join(lines), fontsize=SMALL, fontfamily=families())
             _draw_history(panel, data, history, shades)
         handles: list[Artist] = [
-            Line2D([], [], color=shade, linewidth=1.6, label=name) for name, shade in shades.items()
+            Line2D([], [], color=shade, linestyle=dashes, linewidth=1.6, label=name)
+            for name, (shade, dashes) in shades.items()
         ]
         others = max(len(history.others) for history in data.histories)
         if others:
@@ -75,7 +83,9 @@ def draw_histories(data: Histories) -> Figure:
         return figure
 
 
-def _draw_history(axes: Axes, data: Histories, history: History, shades: dict[str, Any]) -> None:
+def _draw_history(
+    axes: Axes, data: Histories, history: History, shades: dict[str, tuple[Any, Any]]
+) -> None:
     if data.log:
         axes.set_yscale("log")
     axes.set_ylim(data.limits)
@@ -83,11 +93,12 @@ def _draw_history(axes: Axes, data: Histories, history: History, shades: dict[st
     draw_others(axes, [np.column_stack(_points(history, trace)) for trace in history.others])
     for trace in history.traces:
         x, y = _points(history, trace)
-        axes.plot(x, y, color=shades[trace.name], linewidth=1.4)
+        shade, dashes = shades[trace.name]
+        axes.plot(x, y, color=shade, linestyle=dashes, linewidth=1.4)
         known = np.flatnonzero(np.isfinite(trace.values))[-1:]
         if history.diverged:
             ends = np.column_stack([history.x[known], trace.values[known]])
-            mark_ends(axes, ends, shades[trace.name], data.limits, 6.0)
+            mark_ends(axes, ends, shade, data.limits, 6.0)
 
 
 def _points(history: History, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
@@ -106,48 +117,57 @@ def draw_norms(data: NormCurves) -> Figure:
         if data.log:
             axes.set_yscale("log")
         axes.set_ylim(data.limits)
+        if data.log:
+            plain_ticks(axes.yaxis, data.limits)
         _whole_numbers(axes, [curve.x for curve in (*data.curves, *data.others)])
         floor = data.limits[0] if data.log else -np.inf  # 0 has no place on a logarithmic axis
         draw_others(axes, [_thin(curve, floor) for curve in data.others])
         handles: list[Artist] = []
-        for curve, colour in zip(data.curves, colours(len(data.curves)), strict=True):
-            handles.append(_draw_norms(axes, curve, colour, floor, data.limits))
-        for curve in data.others:
-            mark_ends(axes, curve.ends, GREY, data.limits, 4.0)
-        if data.others:
-            label = f"{len(data.others):,} other settings"
-            handles.append(Line2D([], [], color=GREY, linewidth=0.8, label=label))
-        diverged = sum(curve.setting.diverged for curve in (*data.curves, *data.others))
-        if diverged:
-            handles.append(cross(f"diverged ({diverged:,} {'run' if diverged == 1 else 'runs'})"))
-        legend(figure, handles, _heading(data))
+        drawn = [np.column_stack([c.x, np.maximum(c.middle, floor)]) for c in data.curves]
+        more = widened(drawn, data.limits, data.log)
+        for curve, stroke, wider in zip(data.curves, strokes(len(drawn)), more, strict=True):
+            handles.append(_draw_norms(axes, curve, (*stroke, wider), floor, data.limits))
+        handles += rest(axes, data.curves, data.others, data.limits)
+        legend(figure, handles, _heading(data, floor))
         return figure
 
 
 def _draw_norms(
-    axes: Axes, curve: NormCurve, colour: Any, floor: float, limits: tuple[float, float]
+    axes: Axes,
+    curve: NormCurve,
+    look: tuple[Any, Any, float],
+    floor: float,
+    limits: tuple[float, float],
 ) -> Artist:
+    colour, dashes, wider = look
     step = -(-len(curve.x) // _DRAWN) or 1
     x = curve.x[::step]
     middle, low, high = np.maximum([curve.middle, curve.low, curve.high], floor)[:, ::step]
     noisy = curve.smooth is not None
     width, alpha = (0.6, 0.4) if noisy else (1.6 if len(x) <= 500 else 1.0, 1.0)
-    axes.plot(x, middle, color=colour, linewidth=width, alpha=alpha)
+    axes.plot(
+        x, middle, color=colour, linestyle="-" if noisy else dashes, alpha=alpha,
+        linewidth=width + (0 if noisy else wider), marker="o" if len(x) == 1 else "none",
+        markersize=5 + 2 * wider,
+    )  # fmt: skip
     if curve.smooth is not None:
         smooth = np.maximum(curve.smooth, floor)[::step]
-        axes.plot(x, smooth, color=colour, linewidth=1.8, zorder=3)
+        axes.plot(x, smooth, color=colour, linestyle=dashes, linewidth=1.8, zorder=3)
     if len(curve.setting.rows) > 1:
         axes.fill_between(x, low, high, color=colour, alpha=0.12 if noisy else 0.18, linewidth=0)
     mark_ends(axes, curve.ends, colour, limits, 7.0)
-    return Line2D([], [], color=colour, linewidth=1.8, label=curve.setting.counted_label)
+    return Line2D(
+        [], [], color=colour, linestyle=dashes, linewidth=1.8, label=curve.setting.counted_label
+    )
 
 
-def _heading(data: NormCurves) -> str:
+def _heading(data: NormCurves, floor: float) -> str:
     several = any(len(curve.setting.rows) > 1 for curve in data.curves)
     said = ["Line: median of the seeds; band: their range"] if several else []
     if data.window:
         said.append(f"Thick: mean of the logarithm over {data.window:,} updates")
-    return "\n".join(said)
+    said.append(at_the_foot([curve.low for curve in (*data.curves, *data.others)], floor))
+    return "\n".join(filter(None, said))
 
 
 def _thin(curve: NormCurve, floor: float) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
@@ -9,13 +11,19 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from downslope.views.data.losses import Curve, LossCurves
-from downslope.views.drawing.marks import cross, draw_others, mark_ends, plain_ticks
+from downslope.views.drawing.marks import (
+    at_the_foot,
+    draw_others,
+    mark_ends,
+    plain_ticks,
+    rest,
+    widened,
+)
 from downslope.views.drawing.style import (
     BLACK,
-    GREY,
-    colours,
     legend,
     prepare,
+    strokes,
 )
 
 _DRAWN_RECORDS = 500
@@ -38,32 +46,34 @@ def draw_losses(figure: Figure | SubFigure, data: LossCurves) -> None:
     handles: list[Line2D | Patch] = []
     floor = data.limits[0] if data.log else -np.inf  # 0 has no place on a logarithmic axis
     draw_others(axes, [_thin(curve, floor) for curve in data.others])
-    for curve, colour in zip(data.curves, colours(len(data.curves)), strict=True):
-        width = 1.6 if len(curve.x) <= _DRAWN_RECORDS else 0.8
+    drawn = [np.column_stack([c.x, np.maximum(c.middle, floor)]) for c in data.curves]
+    more = widened(drawn, data.limits, data.log)
+    looks = zip(data.curves, strokes(len(data.curves)), more, strict=True)
+    for curve, (colour, dashes), wider in looks:
+        width = (1.6 if len(curve.x) <= _DRAWN_RECORDS else 0.8) + wider
+        mark = "o" if len(curve.x) == 1 else "none"
         label = curve.setting.counted_label
         middle, low, high = np.maximum([curve.middle, curve.low, curve.high], floor)
-        handles += axes.plot(curve.x, middle, color=colour, linewidth=width, label=label)
+        look: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": width}
+        look |= {"marker": mark, "markersize": 5 + 2 * wider}
+        handles += axes.plot(curve.x, middle, label=label, **look)
         if len(curve.setting.rows) > 1:
             axes.fill_between(curve.x, low, high, color=colour, alpha=0.18, linewidth=0)
         if curve.validation is not None:
             checked = np.maximum(curve.validation, floor)
-            axes.plot(curve.x, checked, color=colour, linewidth=width, linestyle="--")
+            look |= {"linewidth": min(width, 1.6), "linestyle": "--"}
+            axes.plot(curve.x, checked, **look)
         mark_ends(axes, curve.ends, colour, data.limits, 7.0)
-    for curve in data.others:
-        mark_ends(axes, curve.ends, GREY, data.limits, 4.0)
-    if data.others:
-        settings = f"{len(data.others):,} other settings"
-        if all(c.setting.diverged == len(c.setting.rows) for c in data.others):
-            settings = f"{len(data.others):,} settings that diverged"
-        handles.append(Line2D([], [], color=GREY, linewidth=0.8, label=settings))
     if any(curve.validation is not None for curve in data.curves):
         handles.append(Line2D([], [], color=BLACK, linestyle="--", label="validation rows"))
-    diverged = sum(curve.setting.diverged for curve in curves)
-    if diverged:
-        label = f"diverged ({diverged:,} {'run' if diverged == 1 else 'runs'})"
-        handles.append(cross(label))
+    handles += rest(axes, data.curves, data.others, data.limits)
     several = any(len(curve.setting.rows) > 1 for curve in data.curves)
-    legend(figure, handles, "Line: median of the seeds; band: their range" if several else "")
+    apart = [curve.validation for curve in data.curves if curve.validation is not None]
+    said = [
+        "Line: median of the seeds; band: their range" if several else "",
+        at_the_foot([*(curve.low for curve in curves), *apart], floor),
+    ]
+    legend(figure, handles, "\n".join(filter(None, said)))
 
 
 def _thin(curve: Curve, floor: float) -> np.ndarray:

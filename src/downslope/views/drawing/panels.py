@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
     FixedLocator,
-    FuncFormatter,
     LogLocator,
     MaxNLocator,
     NullFormatter,
     ScalarFormatter,
+    StrMethodFormatter,
 )
 
 from downslope.views.data.comparisons import Panel, Panels
@@ -23,12 +23,12 @@ from downslope.views.drawing.style import (
     SMALL,
     WIDTH,
     Picture,
-    colours,
     families,
     legend,
     legend_height,
     picture,
     prepare,
+    strokes,
     text,
 )
 
@@ -39,13 +39,13 @@ _HEADING = 34
 
 
 def marker(place: int) -> str:
-    """The mark of the optimizer at this place."""
-    return MARKERS[place % len(MARKERS)]
+    """The mark of the optimizer at this place: another one where colours come again."""
+    return MARKERS[(place + place // len(MARKERS)) % len(MARKERS)]
 
 
 def style_of(data: Panels[Any]) -> dict[str, tuple[Any, str]]:
     """Each optimizer's colour and mark."""
-    shades = colours(len(data.optimizers))
+    shades = [colour for colour, _ in strokes(len(data.optimizers))]
     return {n: (shades[k], marker(k)) for k, n in enumerate(data.optimizers)}
 
 
@@ -131,7 +131,7 @@ def ticks(axis: Any, low: float, high: float, log: bool) -> None:
         axis.set_minor_formatter(NullFormatter())
     elif log:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
     else:
         axis.set_major_locator(MaxNLocator(nbins=4))

@@ -19,6 +19,7 @@ from downslope.views.drawing.style import (
     GREY,
     RED,
     SMALL,
+    WIDTH,
     families,
     legend,
     own_style,
@@ -38,16 +39,15 @@ _LETTERS = 13.5
 def draw_paths(data: Paths) -> Figure:
     """A panel for each run, all with the same axes."""
     count = len(data.paths)
-    columns = min(count, 3)
+    columns = min(count, 2)
     rows = -(-count // columns)
-    width = max(5.6, 2.9 * columns)
-    letters = int(_LETTERS * width)
+    letters = int(_LETTERS * WIDTH)
     warning, notes = _lines(data.warning, letters), _lines(_notes(data), letters)
-    heads = [_head(data, way, int(_LETTERS * (width - 0.6) / columns)) for way in data.paths]
+    heads = [_head(data, way, int(_LETTERS * (WIDTH - 0.6) / columns)) for way in data.paths]
     lines = sum(max(map(len, heads[row * columns : (row + 1) * columns])) for row in range(rows))
-    height = 0.7 + (3.2 if columns < 3 else 2.5) * rows + 0.17 * (len(warning) + len(notes))
+    height = 0.7 + (3.2 if rows == 1 else 2.3) * rows + 0.17 * (len(warning) + len(notes))
     with own_style():
-        figure = picture(width, height + 0.15 * (lines - rows))
+        figure = picture(WIDTH, height + 0.15 * (lines - rows))
         panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for panel in panels.ravel()[count:]:
             panel.set_visible(False)

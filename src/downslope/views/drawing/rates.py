@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from textwrap import wrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
@@ -17,9 +20,10 @@ from downslope.views.drawing.style import (
     ORANGE,
     RED,
     SKY,
-    colours,
     legend,
     prepare,
+    strokes,
+    text,
 )
 
 _NAMED_THRESHOLDS = 4
@@ -71,11 +75,11 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
     for low, high in data.hopeless:
         ends = np.clip([low, high], *data.x_limits)
         axes.axvspan(ends[0], ends[1], color=BLACK, alpha=0.07, linewidth=0, zorder=0)
-    for line, colour in zip(data.lines, colours(len(data.lines)), strict=True):
+    for line, (colour, dashes) in zip(data.lines, strokes(len(data.lines)), strict=True):
         label = line.counted_label
         middle, low, high = np.maximum([line.middle, line.low, line.high], floor)
         handles += axes.plot(
-            line.rates, middle, color=colour, linewidth=1.6, marker="o",
+            line.rates, middle, color=colour, linestyle=dashes, linewidth=1.6, marker="o",
             markersize=4.0 if len(line.rates) <= 30 else 2.5, label=label,
         )  # fmt: skip
         if line.runs.max() > 1:
@@ -93,19 +97,35 @@ def draw_sensitivity(figure: Figure | SubFigure, data: Sensitivity) -> None:
             markerfacecolor="none", markeredgecolor=BLACK, label=label, zorder=6, clip_on=False,
         )  # fmt: skip
     if data.others:
-        label = f"{len(data.others):,} other settings"
-        handles.append(Line2D([], [], color=GREY, linewidth=0.8, label=label))
+        handles.append(_others(data.others))
     if wild:
         handles.append(cross("diverged (faint: some)"))
     if len(data.hopeless):
         handles.append(Patch(color=BLACK, alpha=0.07, label="rates where every run diverged"))
     several = any(line.runs.max() > 1 for line in data.lines)
-    legend(figure, handles, "Line: median of the seeds; band: their range" if several else "")
+    said = ["Line: median of the seeds; band: their range"] if several else []
+    legend(figure, handles, "\n".join([*said, *unknown_thresholds(data)]))
+
+
+def unknown_thresholds(data: Sensitivity) -> list[str]:
+    """Why theory's threshold of some lines is not drawn, in lines."""
+    why = data.theory.unknown
+    return wrap(text(f"Threshold not drawn: {why}", 150), 70) if why else []
+
+
+def _others(lines: Sequence[RateLine]) -> Line2D:
+    """The thin lines in the legend: as dots where each has but one rate, or both."""
+    alone = [len(line.rates) == 1 for line in lines]
+    return Line2D(
+        [], [], color=GREY, linewidth=0.8, linestyle="none" if all(alone) else "-",
+        marker="o" if any(alone) else "none", markersize=2.5,
+        label=f"{len(lines):,} other settings",
+    )  # fmt: skip
 
 
 def _theory(axes: Axes, data: Sensitivity) -> list[Line2D | Patch]:
     """Dashed vertical lines at the thresholds, each in the colour of its line; black if shared."""
-    shades = colours(len(data.lines))
+    shades = [colour for colour, _ in strokes(len(data.lines))]
     inside = [t for t in data.theory.found if data.x_limits[0] <= t.rate <= data.x_limits[1]]
     handles: list[Line2D | Patch] = []
     for one in inside:
@@ -131,7 +151,7 @@ def _tuned(axes: Axes, tuned: Tuned, limits: tuple[float, float]) -> list[Line2D
         (tuned.flat, 0.05, ORANGE, "about as good (within 10 %)"),
     ):
         if span is not None:
-            ends = np.clip(span, *limits)
+            ends = _wide_enough(np.clip(span, *limits), limits, axes.get_xscale() == "log")
             label = f"{words}: {said(span[0])} to {said(span[1])}"
             handles += axes.plot(
                 ends, [height, height], color=colour, linewidth=5, solid_capstyle="butt",
@@ -144,6 +164,17 @@ def _tuned(axes: Axes, tuned: Tuned, limits: tuple[float, float]) -> list[Line2D
             label=f"first rate at which a run diverged: {said(tuned.first_unstable)}",
         )  # fmt: skip
     return handles
+
+
+def _wide_enough(
+    ends: np.ndarray, limits: tuple[float, float], log: bool, least: float = 0.01
+) -> np.ndarray:
+    """A bar's ends, apart by a share of the axis at `least`: that of one rate is seen too."""
+    low, high = np.log10(limits) if log else limits
+    places = np.log10(ends) if log else np.asarray(ends)
+    middle, half = places.mean(), max(np.ptp(places), least * (high - low)) / 2
+    made = middle + np.array([-half, half])
+    return np.asarray(10.0**made if log else made)
 
 
 def _mark_diverged(axes: Axes, line: RateLine, colour: object, height: float) -> None:

@@ -40,7 +40,7 @@ def draw_sharpness(data: Sharpness) -> Figure:
         height = 3.7 + legend_height([*names, "", "", "", ""]) + 0.17 * len(heading)
         figure = picture(WIDTH, height)
         axes = figure.subplots()
-        prepare(axes, data.x_label, "Curvature of the loss (eigenvalue of its Hessian)")
+        prepare(axes, data.x_label, data.y_label)
         if data.log:
             axes.set_yscale("log")
         axes.set_ylim(data.limits)
@@ -62,13 +62,15 @@ def _name(line: SharpRun, data: Sharpness) -> str:
     """A run's name; with its threshold where that is a number too far up to be seen."""
     if line.bearable is None or np.ptp(line.bearable) > 0 or line.bearable[0] <= data.limits[1]:
         return line.label
-    return f"{line.label} (bears {line.bearable[0]:.3g})"
+    return f"{line.label} (bears {line.bearable[0]:.4g})"
 
 
 def _draw(axes: Axes, data: Sharpness, line: SharpRun, colour: Any) -> None:
     axes.plot(line.x, line.largest, color=colour, linewidth=1.6, marker=".", markersize=5)
     if _bends_down(line, data):
-        axes.plot(line.x, line.least, color=colour, linewidth=1.2, linestyle=":")
+        least = np.where(line.least < 0, line.least, np.nan)
+        axes.plot(line.x, least, color=colour, linewidth=1.2, linestyle=":", marker=".",
+                  markersize=3)  # fmt: skip
     if line.bearable is not None and line.bearable_x is not None:
         step = -(-len(line.bearable) // _DRAWN)
         x, y = line.bearable_x[::step], line.bearable[::step]

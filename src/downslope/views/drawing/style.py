@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +23,14 @@ BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, BLACK, GREY = "#56B4E9", "#CC79A7", "#000000", "#B0B0B0"
 PALETTE = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE, BLACK)
 
+_DASHES = ("-", (0, (6, 1.5, 1, 1.5)), (0, (1, 1.2)))
+
 SMALL, NORMAL = 9, 10
 WIDTH = 5.6
 """Inches of a picture with one panel: its letters can be read when it is printed 10 cm wide."""
 _DOTS_PER_INCH = 150
 _LONGEST = 48
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 _ONE_AT_A_TIME = threading.RLock()
 _CHINESE = (
     "Noto Sans CJK SC",
@@ -86,6 +90,12 @@ def colours(count: int) -> list[Any]:
     return [shades(0.86 * place / (count - 1)) for place in range(count)]
 
 
+def strokes(count: int) -> list[tuple[Any, Any]]:
+    """Colour and dashes of `count` lines: the palette, then again with dashes of another kind."""
+    rounds = [divmod(place, len(PALETTE)) for place in range(count)]
+    return [(PALETTE[place], _DASHES[turn % len(_DASHES)]) for turn, place in rounds]
+
+
 def prepare(axes: Axes, x_label: str, y_label: str) -> None:
     """Labels, a light grid, and no box."""
     axes.set_xlabel(text(x_label, 80), fontsize=NORMAL, fontfamily=families())
@@ -109,7 +119,8 @@ def legend(figure: Figure | SubFigure, handles: Sequence[Any], heading: str = ""
         return
     width = figure.bbox.width / figure.dpi
     longest = int(12.5 * width) - 7
-    names = [f" {text(str(h.get_label()), longest)}" for h in handles]  # "_x" would be left out
+    # Without the blank, "_x" would be left out.
+    names = [" " + "\n ".join(_lines(str(h.get_label()), longest)) for h in handles]
     box = figure.legend(
         list(handles),
         names,
@@ -127,13 +138,29 @@ def legend(figure: Figure | SubFigure, handles: Sequence[Any], heading: str = ""
 
 def legend_columns(names: Sequence[str], width: float = WIDTH) -> int:
     """How many columns of these names fit beside each other in so many inches."""
-    longest = max((len(name) for name in names), default=0)
+    longest = max((len(line) for name in names for line in name.split("\n")), default=0)
     return max(1, min(4, len(names), int(12.5 * width) // (longest + 7)))
 
 
 def legend_height(names: Sequence[str], width: float = WIDTH) -> float:
     """The inches that a legend of these names takes."""
-    return 0.19 * -(-len(names) // legend_columns(names, width))
+    columns = legend_columns(names, width)
+    lines = sum(len(_lines(name, int(12.5 * width) - 7)) or 1 for name in names)
+    return 0.19 * (lines if columns == 1 else -(-len(names) // columns))
+
+
+def _lines(words: str, longest: int) -> list[str]:
+    """Words in two lines at most, safe to draw; the second is cut where it is too long."""
+    safe = text(words, 4 * longest)
+    if len(safe) <= longest:
+        return [safe]
+    whole = re.sub(r"(?<!,) (?!\()", _NO_BREAK, safe)  # "batch size 5" stays together if it can
+    if max(map(len, whole.split(" "))) > longest:
+        whole = safe
+    parts = wrap(whole, longest, break_on_hyphens=False)
+    first, *rest = [part.replace(_NO_BREAK, " ") for part in parts]
+    second = " ".join(rest)
+    return [first, second if len(second) <= longest else f"{second[: longest - 1]}…"]
 
 
 def text(words: str, longest: int = _LONGEST) -> str:
