@@ -53,6 +53,8 @@ def carry_out(
         outcomes[place] = outcome
         write(place)
         shown.finished(_updates(plan, plan.chunks[place]), outcome)
+        if view is not None:
+            view.catch_up()
 
     def write(place: int) -> None:
         if study is not None:
@@ -84,6 +86,10 @@ def carry_out(
     parts = [(plan.index(plan.chunks[place]), outcome) for place, outcome in outcomes.items()]
     missing = plan.runs - sum(len(index) for index, _ in parts)
     runs = replace(assemble(settings_table(plan), parts, plan), interrupted=missing)
+    if study is not None:
+        study.finish(runs)
+    if view is not None:
+        view.tell(stacklevel=3)
     if interrupted:
         warnings.warn(
             f"interrupted: {len(runs)} of {plan.runs} runs were finished"
@@ -91,8 +97,6 @@ def carry_out(
             InterruptedWarning,
             stacklevel=3,
         )
-    if study is not None:
-        study.finish(runs)
     return runs
 
 

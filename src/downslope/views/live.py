@@ -1,7 +1,8 @@
 """Live views: what is recorded, shown while it is made, on a terminal, in a notebook or a window.
 
 A view looks at records that are made anyway, between two updates or beside a compiled program. It
-changes no run, and ends none: where it fails, the descents go on without it, and a warning says so.
+changes no run, and ends none: where it fails, the descents go on without it, and a warning says so
+when they are done.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Protocol, get_args
 
@@ -118,6 +120,7 @@ class LiveView:
         self.next = self.asked = -float("inf")
         self.newest: Callable[[], Live] | None = None
         self.broken = False
+        self.failures: list[str] = []
 
     def __enter__(self) -> LiveView:
         return self
@@ -128,10 +131,10 @@ class LiveView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self.asked = self.clock()
+        self.asked = self.clock()
+        with suppress(KeyboardInterrupt):  # what is looked at has ended: nothing is left to stop
             self._draw()
-        finally:
+        with suppress(KeyboardInterrupt):
             self._guarded(self.screen.close)
 
     def onlooker(self, plan: Plan, done: int) -> Onlooker:
@@ -139,13 +142,14 @@ class LiveView:
         try:
             seen = Seen(plan, self.screen.fits, done)
         except Exception as error:  # of the user's model, which is asked for predictions
-            _warn("no prediction is shown", error)
+            self._failed("no prediction is shown", error)
             seen = Seen(plan, False, done)
-        self.newest = seen.now
+        if done < plan.runs:
+            self.newest = seen.now
 
         def look(glimpse: Glimpse) -> None:
             self._guarded(lambda: seen.take(glimpse))
-            if self.clock() >= self.next:
+            if not glimpse.done and self.clock() >= self.next:  # else once its outcome is held
                 self._draw()
 
         return Onlooker(seen.wanted, self.due, look)
@@ -156,6 +160,16 @@ class LiveView:
             self.newest = lambda: of_losses(losses())
             if self.due():
                 self._draw()
+
+    def catch_up(self) -> None:
+        """The outcome of what was looked at is held now: draw if it is time."""
+        if self.due():
+            self._draw()
+
+    def tell(self, stacklevel: int) -> None:
+        """Warn of what failed; when nothing can be lost by it, even where warnings are errors."""
+        if self.failures:
+            warnings.warn("; ".join(self.failures), LiveViewWarning, stacklevel=stacklevel + 1)
 
     def due(self) -> bool:
         """Whether it is time to draw again."""
@@ -181,12 +195,11 @@ class LiveView:
             draw()
         except Exception as error:  # whatever a terminal, a kernel or a window system raises
             self.broken = True
-            _warn("the live view has ended, what it showed goes on", error)
+            self._failed("the live view ended early, what it showed went on", error)
 
-
-def _warn(what: str, error: Exception) -> None:
-    said = " ".join(str(error).split()) or "no reason given"
-    warnings.warn(f"{what}: {type(error).__name__}: {said}", LiveViewWarning, stacklevel=5)
+    def _failed(self, what: str, error: Exception) -> None:
+        said = " ".join(str(error).split()) or "no reason given"
+        self.failures.append(f"{what}: {type(error).__name__}: {said}")
 
 
 class Terminal:
