@@ -305,10 +305,12 @@ class TestFiles:
 
     def test_what_was_not_kept_is_told_with_the_code(self, tmp_path):
         runs = descend(line_problem(), lr=0.1, steps=3)
-        for what in ("fit", "path", None):
+        for what in ("fit", "path"):
             with pytest.raises(InputError, match=r'keep=\("loss", "parameters"\).*ds\.descend'):
                 runs.animate(tmp_path / "a.gif", what)
-        runs.animate(tmp_path / "a.gif", "losses")
+        runs.animate(tmp_path / "a.gif", frames=np.int64(3), seconds=np.float64(0.5))
+        runs.animate(tmp_path / "b.gif", "losses", frames=3, seconds=0.5)
+        assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
 
     def test_what_cannot_be_drawn_is_told(self, bowls, tmp_path):
         with pytest.raises(InputError, match="no data"):
@@ -325,12 +327,14 @@ class TestFiles:
             ds.load(tmp_path / "study").animate(tmp_path / "a.gif", "fit")
 
     def test_a_path_that_cannot_be_written_is_told(self, bowls, tmp_path, monkeypatch):
-        with pytest.raises(StudyError, match=r"cannot write .* there is no folder"):
+        with pytest.raises(InputError, match=r"there is no folder '.*none' to write 'a\.gif' into"):
             bowls.animate(tmp_path / "none" / "a.gif")
+        with pytest.raises(InputError, match="a picture's path must be a string or a Path"):
+            bowls.animate(None)
         (tmp_path / "a.gif").mkdir()
-        with pytest.raises(StudyError, match="it is a folder"):
+        with pytest.raises(InputError, match="is a folder: give the picture a file's name"):
             bowls.animate(tmp_path / "a.gif")
-        with pytest.raises(InputError, match=r"must end in \.gif and \.mp4|must end in"):
+        with pytest.raises(InputError, match=r"must end in \.gif or \.mp4, got"):
             bowls.animate(tmp_path / "a.avi")
         monkeypatch.setenv("PATH", "")
         with pytest.raises(InputError, match=r"to write \.mp4, ffmpeg must be installed; name a"):

@@ -17,6 +17,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Protocol, get_args
 
+import numpy as np
+
 from downslope.engines.work import Glimpse, Onlooker
 from downslope.errors import InputError, nearest
 from downslope.plan import Plan
@@ -63,6 +65,8 @@ def where_to_show(live: Any) -> Where | None:
         InputError: for anything else, or a view that is not possible here; nothing has been
             computed then.
     """
+    if isinstance(live, np.bool_):
+        live = bool(live)
     if live is None or live is False:
         return None
     if live is True:

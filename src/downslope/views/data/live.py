@@ -146,7 +146,7 @@ def of_losses(losses: list[float | None]) -> Live:
     if count > 1 and not given.any():  # at the first step it may still come, after the update
         return _nothing_to_draw(f"step {count:,}, no loss was given: loss = watch.loss(loss)")
     there = np.isfinite(values)
-    steps, known = np.flatnonzero(there) + 1.0, values[there]
+    steps, known = (np.flatnonzero(there) + 1).astype(np.float64), values[there]
     size = -(-len(known) // _MOST_POINTS) or 1
     label = "batch's loss" if size == 1 else f"batch's loss, means of {size}"
     lines = [LiveLine(label, *_in_blocks(steps, known, size), thin=True)]
@@ -209,6 +209,8 @@ def labels(settings: pl.DataFrame, rows: NDArray[np.int64]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
+    if value == np.inf:  # a clip norm that cuts nothing
+        return "none"
     return tuple(value) if isinstance(value, list) else value
 
 
