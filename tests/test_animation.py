@@ -240,6 +240,19 @@ class TestPixels:
             frames = list(pixels(path_scene(path_frames(runs, 0, 6))))
             assert (frames[0] != frames[-1]).any()
 
+    def test_a_plane_says_what_lies_off_it(self):
+        x = torch.linspace(-1, 1, 40).reshape(-1, 1)
+        net = lambda: nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))  # noqa: E731
+        problem = ds.Problem.from_model(net, x, torch.sin(4 * x), loss=nn.MSELoss())
+        runs = descend(problem, lr=0.3, epochs=300, every=10, keep=BOTH)
+        data = path_frames(runs, 0, 9)
+        (legend,) = path_scene(data).figure.legends
+        said = " ".join(legend.get_title().get_text().split())
+        way, warning = data.paths.paths[0], data.paths.warning
+        assert said.startswith("A plane in the space of 25 numbers") and warning
+        assert f"Of this way it holds {way.share:.1%}; no record is further off it than" in said
+        assert f"than {np.nanmax(way.off):.2g}. {warning}" in said
+
     def test_nothing_global_is_touched(self, lines, tmp_path):
         before = dict(matplotlib.rcParams)
         with matplotlib.rc_context({"figure.facecolor": "black"}):

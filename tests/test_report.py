@@ -386,10 +386,10 @@ class TestWhatIsTold:
             pass
 
         runs = descend(BOWL, Mine, lr=[0.01, 0.02], momentum=0.5, steps=3)
-        assert "Mine2 runs: lr 0.01 and 0.02; momentum 0.5; seed 0" in words_of(
+        assert "Mine2 runs: momentum 0.5; lr 0.01 and 0.02; seed 0" in words_of(
             self.html(runs, tmp_path)
         )
-        assert "ds.descend(problem, Mine, lr=[0.01, 0.02], momentum=0.5, steps=3)" in " ".join(
+        assert "ds.descend(problem, Mine, momentum=0.5, lr=[0.01, 0.02], steps=3)" in " ".join(
             python_of(runs).split()
         )
 

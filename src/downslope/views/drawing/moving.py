@@ -235,8 +235,8 @@ def _notes(paths: Paths, way: Path, letters: int) -> list[str]:
     if paths.plane is not None:
         known = way.off[np.isfinite(way.off)]
         said.append(
-            f"Of this way {way.share:.1%} lie on it; it is off it by {known.max(initial=0):.2g} at "
-            "most."
+            f"Of this way it holds {way.share:.1%}; no record is further off it than "
+            f"{known.max(initial=0):.2g}."
         )
     if paths.warning:
         said.append(paths.warning)
