@@ -236,6 +236,14 @@ class TestRuns:
         for run, shown_ in enumerate(last.lines):
             assert shown_.steps[-1] == runs.steps_done[run]
 
+    def test_the_longest_run_counts_where_it_has_no_line(self, screen):
+        rates = [0.3, 0.001, *[0.3] * 30]  # the slow one is none of the six that are drawn
+        x = torch.linspace(-1, 1, 40).reshape(-1, 1)
+        line = ds.Problem.from_model(lambda: nn.Linear(1, 1), x, 2 * x, loss=nn.MSELoss())
+        runs = descend(line, lr=rates, epochs=500, tolerance=1e-3, live=True)
+        assert runs.steps_done[1] > 3 * max(runs.steps_done[0], runs.steps_done[2:].max())
+        assert screen.shown[-1].words.startswith(f"step {runs.steps_done[1]:,} of 500, 32 of 32")
+
     def test_the_longest_runs_count_where_batches_differ(self, screen):
         descend(net_problem(), lr=0.1, batch_size=[20, "full"], epochs=30, live=True)
         last = screen.shown[-1]
@@ -284,6 +292,23 @@ class TestWatch:
                 data.lines[0].losses, given_losses[: len(data.lines[0].losses)]
             )
         assert screen.shown[-1].words.startswith("step 60, loss ")
+
+    def test_ctrl_c_while_the_last_is_drawn_loses_no_step(self, screen):
+        ended = []
+
+        def stop(data):
+            if ended:
+                raise KeyboardInterrupt
+
+        screen.on_show = stop
+        model = nn.Linear(1, 1)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        with ds.watch(model, optimizer, live=True) as watch:
+            for _ in range(5):
+                watch.loss(model(torch.ones(1, 1)).square().mean()).backward()
+                optimizer.step()
+            ended.append(True)
+        assert watch.table.height == 5 and screen.closed == 1
 
     def test_losses_that_are_not_finite_are_counted(self):
         data = of_losses([1.0, None, 0.5, float("nan"), float("inf")])
@@ -507,6 +532,10 @@ class TestWhere:
         with pytest.raises(InputError, match="compare has no live view: it makes many descents"):
             ds.compare("booth", steps=3, live="notebook")
         assert ds.tune(problem, lr=[0.1, 0.4], steps=3, live=False, progress=False).lr == 0.4
+
+    def test_true_and_false_of_numpy_are_those_of_python(self):
+        assert live.where_to_show(np.False_) is None
+        assert live.where_to_show(np.True_) == live.where_to_show(True)
 
     def test_without_ipython(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def carry_out(
     seconds = sum(plan.seconds(plan.chunks[place]) for place in together)
     worthwhile = seconds > WORTH_PROCESSES and view is None
     found = sum(len(plan.index(plan.chunks[place])) for place in done)
-    onlooker = None if view is None else view.onlooker(plan, found)
+    onlooker = None if view is None else view.onlooker(plan, found, _longest(done.values()))
     interrupted = False
 
     def one(place: int, tick: Tick) -> Outcome:
@@ -54,7 +55,7 @@ def carry_out(
         write(place)
         shown.finished(_updates(plan, plan.chunks[place]), outcome)
         if view is not None:
-            view.catch_up()
+            view.catch_up(_longest([outcome]))
 
     def write(place: int) -> None:
         if study is not None:
@@ -98,6 +99,11 @@ def carry_out(
             stacklevel=3,
         )
     return runs
+
+
+def _longest(outcomes: Iterable[Outcome]) -> int:
+    """The steps of the longest run."""
+    return max((int(outcome.steps_done.max(initial=0)) for outcome in outcomes), default=0)
 
 
 def _updates(plan: Plan, chunk: Chunk) -> int:

@@ -124,6 +124,7 @@ class LiveView:
         self.next = self.asked = -float("inf")
         self.newest: Callable[[], Live] | None = None
         self.broken = False
+        self.seen: Seen | None = None
         self.failures: list[str] = []
 
     def __enter__(self) -> LiveView:
@@ -141,13 +142,15 @@ class LiveView:
         with suppress(KeyboardInterrupt):
             self._guarded(self.screen.close)
 
-    def onlooker(self, plan: Plan, done: int) -> Onlooker:
-        """Somebody who looks on at the runs of a plan, of which so many were done before."""
+    def onlooker(self, plan: Plan, done: int, reached: int) -> Onlooker:
+        """Somebody who looks on at the runs of a plan, of which so many were done before, the
+        longest of them so many steps long."""
         try:
-            seen = Seen(plan, self.screen.fits, done)
+            seen = Seen(plan, self.screen.fits, done, reached)
         except Exception as error:  # of the user's model, which is asked for predictions
             self._failed("no prediction is shown", error)
-            seen = Seen(plan, False, done)
+            seen = Seen(plan, False, done, reached)
+        self.seen = seen
         if done < plan.runs:
             self.newest = seen.now
 
@@ -165,8 +168,10 @@ class LiveView:
             if self.due():
                 self._draw()
 
-    def catch_up(self) -> None:
-        """The outcome of what was looked at is held now: draw if it is time."""
+    def catch_up(self, steps: int) -> None:
+        """Runs of at most so many steps were looked at, and their outcome is held now."""
+        if self.seen is not None:
+            self.seen.ended(steps)
         if self.due():
             self._draw()
 

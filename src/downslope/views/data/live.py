@@ -63,11 +63,11 @@ class Seen:
 
     Args:
         fits: whether somebody wants to see predictions.
-        done: how many runs were done before.
+        done: how many runs were done before; reached: the steps of the longest of them.
     """
 
-    def __init__(self, plan: Plan, fits: bool = False, done: int = 0) -> None:
-        self.runs, self.done = plan.runs, done
+    def __init__(self, plan: Plan, fits: bool = False, done: int = 0, reached: int = 0) -> None:
+        self.runs, self.done, self.reached = plan.runs, done, reached
         wanted = np.unique(np.linspace(0, plan.runs - 1, MOST_LINES).round().astype(int))
         self.wanted = frozenset(int(number) for number in wanted)
         self.settings = settings_table(plan)
@@ -100,6 +100,10 @@ class Seen:
                 held = {name: v[line].clone() for name, v in glimpse.parameters.items()}
                 self.scores[number] = (self.sign * losses[-1], held)
 
+    def ended(self, steps: int) -> None:
+        """Runs have ended, the longest of them after so many steps."""
+        self.reached = max(self.reached, steps)
+
     def now(self) -> Live:
         """What a view shows of it."""
         lines = tuple(self.lines[number] for number in sorted(self.lines))
@@ -119,8 +123,7 @@ class Seen:
     def _words(self) -> str:
         step, updates = self.step, self.updates
         if self.done == self.runs:  # of all, not of the runs that came last
-            ends = [int(line.steps[-1]) for line in self.lines.values() if len(line.steps)]
-            step, updates = max(ends, default=0), self.longest
+            step, updates = self.reached, max(self.longest, self.reached)
         words = [f"step {step:,} of {updates:,}" if self.lines else "not begun"]
         if self.runs > 1:
             words.append(f"{self.done:,} of {self.runs:,} runs done")
