@@ -240,6 +240,19 @@ class TestPixels:
             frames = list(pixels(path_scene(path_frames(runs, 0, 6))))
             assert (frames[0] != frames[-1]).any()
 
+    def test_a_plane_says_what_lies_off_it(self):
+        x = torch.linspace(-1, 1, 40).reshape(-1, 1)
+        net = lambda: nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))  # noqa: E731
+        problem = ds.Problem.from_model(net, x, torch.sin(4 * x), loss=nn.MSELoss())
+        runs = descend(problem, lr=0.3, epochs=300, every=10, keep=BOTH)
+        data = path_frames(runs, 0, 9)
+        (legend,) = path_scene(data).figure.legends
+        said = " ".join(legend.get_title().get_text().split())
+        way, warning = data.paths.paths[0], data.paths.warning
+        assert said.startswith("A plane in the space of 25 numbers") and warning
+        assert f"Of this way it holds {way.share:.1%}; no record is further off it than" in said
+        assert f"than {np.nanmax(way.off):.2g}. {warning}" in said
+
     def test_nothing_global_is_touched(self, lines, tmp_path):
         before = dict(matplotlib.rcParams)
         with matplotlib.rc_context({"figure.facecolor": "black"}):
@@ -305,10 +318,12 @@ class TestFiles:
 
     def test_what_was_not_kept_is_told_with_the_code(self, tmp_path):
         runs = descend(line_problem(), lr=0.1, steps=3)
-        for what in ("fit", "path", None):
+        for what in ("fit", "path"):
             with pytest.raises(InputError, match=r'keep=\("loss", "parameters"\).*ds\.descend'):
                 runs.animate(tmp_path / "a.gif", what)
-        runs.animate(tmp_path / "a.gif", "losses")
+        runs.animate(tmp_path / "a.gif", frames=np.int64(3), seconds=np.float64(0.5))
+        runs.animate(tmp_path / "b.gif", "losses", frames=3, seconds=0.5)
+        assert (tmp_path / "a.gif").read_bytes() == (tmp_path / "b.gif").read_bytes()
 
     def test_what_cannot_be_drawn_is_told(self, bowls, tmp_path):
         with pytest.raises(InputError, match="no data"):
@@ -325,12 +340,14 @@ class TestFiles:
             ds.load(tmp_path / "study").animate(tmp_path / "a.gif", "fit")
 
     def test_a_path_that_cannot_be_written_is_told(self, bowls, tmp_path, monkeypatch):
-        with pytest.raises(StudyError, match=r"cannot write .* there is no folder"):
+        with pytest.raises(InputError, match=r"there is no folder '.*none' to write 'a\.gif' into"):
             bowls.animate(tmp_path / "none" / "a.gif")
+        with pytest.raises(InputError, match="a picture's path must be a string or a Path"):
+            bowls.animate(None)
         (tmp_path / "a.gif").mkdir()
-        with pytest.raises(StudyError, match="it is a folder"):
+        with pytest.raises(InputError, match="is a folder: give the picture a file's name"):
             bowls.animate(tmp_path / "a.gif")
-        with pytest.raises(InputError, match=r"must end in \.gif and \.mp4|must end in"):
+        with pytest.raises(InputError, match=r"must end in \.gif or \.mp4, got"):
             bowls.animate(tmp_path / "a.avi")
         monkeypatch.setenv("PATH", "")
         with pytest.raises(InputError, match=r"to write \.mp4, ffmpeg must be installed; name a"):

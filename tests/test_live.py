@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import types
+import warnings
 from itertools import pairwise
 
 import matplotlib
@@ -143,6 +144,12 @@ class TestRuns:
         again = descend(net_problem(), **asked, live=True, study=tmp_path / "a")
         same_bits(runs, again)
 
+    def test_a_study_that_is_whole_shows_no_empty_picture(self, screen, tmp_path):
+        asked = {"lr": [0.1, 0.2], "steps": 4, "study": tmp_path / "whole"}
+        descend(net_problem(), **asked)
+        assert len(descend(net_problem(), **asked, live=True)) == 2
+        assert not screen.shown and screen.closed == 1
+
     def test_more_steps_than_a_picture_can_show(self):
         assert some_of(5).tolist() == [0, 1, 2, 3, 4]
         many = some_of(10**7)
@@ -184,7 +191,63 @@ class TestRuns:
         rates = [0.001 * k for k in range(1, 41)]
         with pytest.warns(ds.InterruptedWarning):
             runs = descend(net_problem(), lr=rates, steps=3, engine="looped", live=True)
-        assert len(runs) == 14 and screen.closed == 1
+        assert 0 < len(runs) <= 20 and screen.closed == 1
+
+    def test_ctrl_c_while_the_last_is_drawn_keeps_every_run(self, screen):
+        """Drawing begins when the outcome of what is drawn is held."""
+
+        def stop(data):
+            if "3 of 3 runs done" in data.words:
+                raise KeyboardInterrupt
+
+        screen.on_show = stop
+        asked = {"lr": [0.1, 0.2, 0.3], "steps": 5, "engine": "looped"}
+        with pytest.warns(ds.InterruptedWarning, match="3 of 3 runs were finished"):
+            runs = descend(net_problem(), **asked, live=True)
+        same_bits(runs, descend(net_problem(), **asked))
+        assert screen.closed == 1 and "3 of 3 runs done" in screen.shown[-1].words
+
+    def test_a_failing_view_is_told_when_the_study_is_whole(self, screen, tmp_path):
+        """Where warnings are errors, they are not taken for the descent's own."""
+
+        def fail(data):
+            raise BrokenPipeError("gone")
+
+        screen.on_show = fail
+        asked = {"lr": [0.1, 0.2], "steps": 5, "study": tmp_path / "kept", "live": True}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(LiveViewWarning, match="BrokenPipeError: gone"):
+                descend(net_problem(), **asked)
+        assert len(ds.load(tmp_path / "kept")) == 2
+
+    @pytest.mark.parametrize("engine", ["looped", "stacked", "fused"])
+    def test_runs_that_end_early_are_told_with_their_own_last_loss(self, screen, engine):
+        x = torch.linspace(-1, 1, 40).reshape(-1, 1)
+        line = ds.Problem.from_model(lambda: nn.Linear(1, 1), x, 2 * x, loss=nn.MSELoss())
+        runs = descend(line, lr=[0.01, 0.05, 0.3], epochs=2000, tolerance=1e-3, engine=engine,
+                       live=True)  # fmt: skip
+        assert (runs.table["status"] == "converged").all() and runs.steps_done.max() < 2000
+        last, best = screen.shown[-1], runs.best.row
+        assert last.words == (
+            f"step {runs.steps_done.max():,} of 2,000, 3 of 3 runs done, "
+            f"best loss {best['final_loss']:.4g} (SGD, lr {best['lr']})"
+        )
+        for run, shown_ in enumerate(last.lines):
+            assert shown_.steps[-1] == runs.steps_done[run]
+
+    def test_the_longest_run_counts_where_it_has_no_line(self, screen):
+        rates = [0.3, 0.001, *[0.3] * 30]  # the slow one is none of the six that are drawn
+        x = torch.linspace(-1, 1, 40).reshape(-1, 1)
+        line = ds.Problem.from_model(lambda: nn.Linear(1, 1), x, 2 * x, loss=nn.MSELoss())
+        runs = descend(line, lr=rates, epochs=500, tolerance=1e-3, live=True)
+        assert runs.steps_done[1] > 3 * max(runs.steps_done[0], runs.steps_done[2:].max())
+        assert screen.shown[-1].words.startswith(f"step {runs.steps_done[1]:,} of 500, 32 of 32")
+
+    def test_the_longest_runs_count_where_batches_differ(self, screen):
+        descend(net_problem(), lr=0.1, batch_size=[20, "full"], epochs=30, live=True)
+        last = screen.shown[-1]
+        assert last.words.startswith("step 60 of 60, 2 of 2 runs done") and last.until == 60
 
     def test_maximising_looks_for_the_highest(self, screen):
         problem = ds.Problem.from_function(lambda x: -((x - 1) ** 2), start=3.0)
@@ -230,10 +293,52 @@ class TestWatch:
             )
         assert screen.shown[-1].words.startswith("step 60, loss ")
 
+    def test_ctrl_c_while_the_last_is_drawn_loses_no_step(self, screen):
+        ended = []
+
+        def stop(data):
+            if ended:
+                raise KeyboardInterrupt
+
+        screen.on_show = stop
+        model = nn.Linear(1, 1)
+        optimizer = optim.SGD(model.parameters(), lr=0.1)
+        with ds.watch(model, optimizer, live=True) as watch:
+            for _ in range(5):
+                watch.loss(model(torch.ones(1, 1)).square().mean()).backward()
+                optimizer.step()
+            ended.append(True)
+        assert watch.table.height == 5 and screen.closed == 1
+
     def test_losses_that_are_not_finite_are_counted(self):
         data = of_losses([1.0, None, 0.5, float("nan"), float("inf")])
         assert data.lines[0].steps.tolist() == [1, 3] and data.words.endswith("2 losses not finite")
         assert of_losses([]).words == "step 0"
+        assert "last finite loss 0.5 at step 3" in data.words
+        assert of_losses([1.0, None]).words == "step 2, loss 1"
+
+    def test_without_losses_it_says_how_to_give_them(self):
+        data = of_losses([None] * 20)
+        assert data.words == "step 20, no loss was given: loss = watch.loss(loss)"
+        assert rows_in(60, 20, data) == [data.words]
+        assert not LivePicture(data).axes.get_visible()
+        assert LivePicture(shown()).axes.get_visible()
+
+    def test_many_losses_are_drawn_as_means_and_one_spike_spoils_no_other(self):
+        losses = np.linspace(2.0, 1.0, 100_001)
+        spiked = losses.copy()
+        spiked[5] = 1e35
+        plain, odd = of_losses(losses.tolist()), of_losses(spiked.tolist())
+        assert len(plain.lines[0].losses) <= 2_000 and plain.until == 100_001
+        for one, other in zip(plain.lines, odd.lines, strict=True):
+            same = one.losses == other.losses
+            assert same[-1] and (~same).sum() <= 40
+        first = plain.lines[0]
+        assert first.losses[0] == pytest.approx(losses[:51].mean(), rel=1e-14)
+        assert first.steps[0] == 51 and first.steps[-1] == 100_001
+        recent = losses[-(38 * 51 + 41) :]  # 39 of 1,961 blocks, of which the last holds 41
+        assert plain.words == f"step 100,001, loss {recent.mean():.4g} (mean of the last 1,979)"
+        assert plain.lines[1].losses[-1] == pytest.approx(recent.mean(), rel=1e-3)
 
 
 def shown(**changed):
@@ -420,6 +525,18 @@ class TestWhere:
         with pytest.raises(InputError, match=words):
             ds.watch(model, optim.SGD(model.parameters(), lr=0.1), live=asked)
 
+    def test_where_many_descents_are_made_there_is_none(self):
+        problem = ds.Problem.from_function(lambda x: x**2, start=1.0)
+        with pytest.raises(InputError, match="tune has no live view: it makes many descents"):
+            ds.tune(problem, lr=[0.1, 0.2], steps=3, live=True)
+        with pytest.raises(InputError, match="compare has no live view: it makes many descents"):
+            ds.compare("booth", steps=3, live="notebook")
+        assert ds.tune(problem, lr=[0.1, 0.4], steps=3, live=False, progress=False).lr == 0.4
+
+    def test_true_and_false_of_numpy_are_those_of_python(self):
+        assert live.where_to_show(np.False_) is None
+        assert live.where_to_show(np.True_) == live.where_to_show(True)
+
     def test_without_ipython(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
         with pytest.raises(InputError, match="needs IPython, which is not installed"):
@@ -494,11 +611,11 @@ class TestPseudoTerminal:
         return sent.decode(), process.returncode
 
     def test_a_chart_redraws_itself_in_place(self):
-        sent, code = self.run(2000)
+        sent, code = self.run(6000)
         assert code == 0
         assert "\x1b[1A" in sent and "\x1b[2K" in sent  # up a line, and clear it
-        assert sent.count("2,000\r\n") > 2  # the axis, drawn again and again
-        last = sent[sent.rindex("step 2,000 of 2,000") :]
+        assert sent.count("6,000\r\n") > 2  # the axis, drawn again and again
+        last = sent[sent.rindex("step 6,000 of 6,000") :]
         assert "3 of 3 runs done" in last and "1 diverged" in last
         plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", last)
         assert re.search(r"│ *o", plain) and re.search(r"│ *o? *\+", plain) and "×" in plain

@@ -1,10 +1,12 @@
 """The ranking of settings, and how it is told."""
 
 import json
+import re
 from dataclasses import asdict
 
 import pytest
-from torch import optim
+import torch
+from torch import nn, optim
 from typer.testing import CliRunner
 
 import downslope as ds
@@ -43,3 +45,13 @@ def test_rates_are_told_one_or_many():
         "SGD: 1 of 3 runs diverged, at rate 1000 (none up to 0.1)",
         "SGD: 2 of 3 runs diverged, at rates 1 to 1000",
     ]
+
+
+@pytest.mark.parametrize(("length", "label"), [({"epochs": 6}, "epoch"), ({"steps": 25}, "record")])
+def test_a_chart_of_a_study_tells_epochs_where_records_are_those(length, label, tmp_path):
+    """25 steps in epochs of 4 end within one."""
+    x = torch.linspace(-1, 1, 32).reshape(-1, 1)
+    problem = ds.Problem.from_model(lambda: nn.Linear(1, 1), x, 2 * x, loss=nn.MSELoss())
+    ds.descend(problem, lr=[0.1, 0.2], batch_size=8, **length, study=tmp_path / "s", progress=False)
+    said = CliRunner().invoke(cli.app, ["show", str(tmp_path / "s")])
+    assert said.exit_code == 0 and re.search(rf"^ *0 +{label} +[67]$", said.output, re.MULTILINE)

@@ -28,7 +28,7 @@ from torch import nn, optim
 import downslope as ds
 from downslope.cli import main
 from downslope.errors import InputError, StudyError
-from downslope.explain.findings import VERDICTS
+from downslope.explain.findings import VERDICTS, Evidence
 from downslope.ranking import rank
 from downslope.views import page_parts
 from downslope.views.report import About, write_report
@@ -139,7 +139,9 @@ class TestPage:
         heads = [th.text for th in table.one("thead").all("th")]
         rows = [tr.all("td") for tr in table.one("tbody").all("tr")]
         where = {name: heads.index(name) for name in ("optimizer", "lr", "betas", "diverged seeds")}
-        median = heads.index("median final validation loss")
+        assert heads[:3] == ["place", "median final validation loss", "optimizer"]
+        lowest = heads.index("lowest")
+        assert heads[lowest + 1] == "highest"
         wanted = (
             sines.table.with_columns(betas=pl.col("betas").cast(pl.List(pl.String)).list.join(", "))
             .with_columns(final=pl.col("final_validation_loss").fill_nan(None))
@@ -162,7 +164,7 @@ class TestPage:
             )
             one = found.row(0, named=True)
             assert row[where["diverged seeds"]].text == f"{one['bad']} of 3"
-            cells = row[median : median + 3]
+            cells = [row[1], *row[lowest : lowest + 2]]
             if one["median"] is None:
                 assert [c.text for c in cells] == ["–"] * 3
                 assert not any("data-value" in c.attributes for c in cells)
@@ -338,6 +340,60 @@ class TestUnusualRuns:
         ]
 
 
+class TestWhatIsTold:
+    """Small things that would be false, or that nobody could use."""
+
+    @staticmethod
+    def html(runs, tmp_path):
+        return runs.report(tmp_path / "r.html").read_text(encoding="utf-8")
+
+    def test_starts_are_settings_and_no_seeds(self, tmp_path):
+        starts = [{"x": 1.0, "y": 0.0}, {"x": 3.0, "y": 0.0}]
+        runs = descend(BOWL, optim.SGD, lr=0.01, start=starts, steps=20, seed=range(2))
+        assert [(one.settings["start"], one.seeds) for one in rank(runs)] == [(0, 2), (1, 2)]
+        words = words_of(self.html(runs, tmp_path))
+        assert "4 runs of 2 settings. The best is run 0 (SGD, lr 0.01, start 0, seed 0)" in words
+        median = float(runs.table["final_loss"][0])
+        assert f"best setting is SGD, lr 0.01, start 0: {median:.4g}" in words
+
+    def test_no_clipping_has_one_name(self, tmp_path):
+        runs = descend(BOWL, optim.SGD, lr=0.01, clip_norm=[1.0, None], steps=20)
+        words = words_of(self.html(runs, tmp_path))
+        assert "run 1 (SGD, lr 0.01, clip norm none, seed 0)" in words
+        assert "clip norm 1 and none" in words and "inf" not in words.split()
+        assert "longest gradient" not in words
+
+    def test_a_map_is_of_the_best_runs_optimizer(self, tmp_path):
+        """Each optimizer varies another number: none of both holds for all runs."""
+        grids = [ds.Grid(optim.SGD, momentum=[0.0, 0.5, 0.9], dampening=[0.0, 0.1]),
+                 ds.Grid(optim.Adam, weight_decay=[0.0, 0.1])]  # fmt: skip
+        runs = descend(BOWL, grids, lr=[0.01, 0.02], steps=20)
+        words = words_of(self.html(runs, tmp_path))
+        assert runs.best.row["optimizer"] == "SGD" and "is not drawn" not in words
+        assert "How the runs of SGD ended, as colour, over lr and momentum." in words
+        lone = descend(BOWL, [ds.Grid(optim.SGD), grids[1]], lr=[0.01, 0.02], steps=20)
+        words = words_of(self.html(lone, tmp_path))
+        assert "Map of settings" not in words and "is not drawn" not in words
+
+    def test_what_could_not_be_measured_is_no_evidence(self):
+        there, nowhere = Evidence(2.0, "at the start"), Evidence(np.nan, "never")
+        evidence = {"curvature": there, "share": nowhere}
+        finding = ds.Finding(0, "diverged", "unknown", "It left.", evidence, "likely")
+        assert told.told("the run", None, finding).evidence == (("curvature", "2", "at the start"),)
+
+    def test_an_optimizer_of_the_users_own_is_told_by_what_was_changed(self, tmp_path):
+        class Mine(optim.SGD):
+            pass
+
+        runs = descend(BOWL, Mine, lr=[0.01, 0.02], momentum=0.5, steps=3)
+        assert "Mine2 runs: momentum 0.5; lr 0.01 and 0.02; seed 0" in words_of(
+            self.html(runs, tmp_path)
+        )
+        assert "ds.descend(problem, Mine, momentum=0.5, lr=[0.01, 0.02], steps=3)" in " ".join(
+            python_of(runs).split()
+        )
+
+
 def test_verdicts_are_not_counted_where_that_takes_long(tmp_path, monkeypatch):
     monkeypatch.setattr(told, "LARGEST", 1)
     html = descend(BOWL, lr=[0.01, 0.02], steps=5).report(tmp_path / "r.html")
@@ -440,6 +496,7 @@ class TestPaths:
             (tmp_path / "folder.html", "is a folder"),
             (tmp_path / "report.pdf", "must end in .html"),
             (tmp_path / "none" / "report.html", "there is no folder"),
+            (None, "a report's path must be a string or a Path, got NoneType"),
         ):
             with pytest.raises(InputError, match=words):
                 runs.report(path)

@@ -175,7 +175,7 @@ def show(
     """Show the ranked runs of a study."""
     from downslope import ranking
     from downslope.fit_report import plain
-    from downslope.study import load
+    from downslope.study import load, read_description
     from downslope.views import run_charts, terminal
 
     runs = load(study)
@@ -196,7 +196,8 @@ def show(
     terminal.print_lines(terminal.diverged_lines(ranking.divergence(runs)), out, indent="")
     if chart:
         out.print()
-        run_charts.print_losses(runs, out)
+        every = read_description(Path(study)).get("options", {}).get("every")
+        run_charts.print_losses(runs, out, every)
         out.print()
         run_charts.print_rates(runs, out)
 

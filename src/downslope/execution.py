@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def carry_out(
     seconds = sum(plan.seconds(plan.chunks[place]) for place in together)
     worthwhile = seconds > WORTH_PROCESSES and view is None
     found = sum(len(plan.index(plan.chunks[place])) for place in done)
-    onlooker = None if view is None else view.onlooker(plan, found)
+    onlooker = None if view is None else view.onlooker(plan, found, _longest(done.values()))
     interrupted = False
 
     def one(place: int, tick: Tick) -> Outcome:
@@ -53,6 +54,8 @@ def carry_out(
         outcomes[place] = outcome
         write(place)
         shown.finished(_updates(plan, plan.chunks[place]), outcome)
+        if view is not None:
+            view.catch_up(_longest([outcome]))
 
     def write(place: int) -> None:
         if study is not None:
@@ -84,6 +87,10 @@ def carry_out(
     parts = [(plan.index(plan.chunks[place]), outcome) for place, outcome in outcomes.items()]
     missing = plan.runs - sum(len(index) for index, _ in parts)
     runs = replace(assemble(settings_table(plan), parts, plan), interrupted=missing)
+    if study is not None:
+        study.finish(runs)
+    if view is not None:
+        view.tell(stacklevel=3)
     if interrupted:
         warnings.warn(
             f"interrupted: {len(runs)} of {plan.runs} runs were finished"
@@ -91,9 +98,12 @@ def carry_out(
             InterruptedWarning,
             stacklevel=3,
         )
-    if study is not None:
-        study.finish(runs)
     return runs
+
+
+def _longest(outcomes: Iterable[Outcome]) -> int:
+    """The steps of the longest run."""
+    return max((int(outcome.steps_done.max(initial=0)) for outcome in outcomes), default=0)
 
 
 def _updates(plan: Plan, chunk: Chunk) -> int:

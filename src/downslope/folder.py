@@ -5,14 +5,41 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from downslope.errors import StudyError, StudyLockedError
+from downslope.errors import InputError, StudyError, StudyLockedError
 
 TEMPORARY = ".part"
+
+
+def new_file(path: str | Path, kind: str, endings: Sequence[str]) -> Path:
+    """The path of a file that is to be written.
+
+    Args:
+        kind: what it will be, a word for messages: "report".
+
+    Raises:
+        InputError: if it is no path or a folder, has another ending, or its folder is not there.
+    """
+    if not isinstance(path, str | Path):
+        raise InputError(
+            f"a {kind}'s path must be a string or a Path, got {type(path).__name__}: give it a "
+            f"file's name, such as {kind + endings[0]!r}"
+        )
+    place = Path(path)
+    if place.is_dir():
+        raise InputError(
+            f"{str(path)!r} is a folder: give the {kind} a file's name, such as "
+            f"{str(place / (kind + endings[0]))!r}"
+        )
+    if place.suffix.lower() not in endings:
+        raise InputError(f"a {kind}'s name must end in {' or '.join(endings)}, got {str(path)!r}")
+    if not place.absolute().parent.is_dir():
+        raise InputError(f"there is no folder {str(place.parent)!r} to write {place.name!r} into")
+    return place
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:

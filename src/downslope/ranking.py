@@ -63,12 +63,19 @@ def _differs(column: pl.Series) -> bool:
     return len(column) > 1 and len({str(v) for v in column.unique().to_list()}) > 1
 
 
+def setting_columns(runs: Runs) -> list[str]:
+    """The columns that set a setting apart: what is varying, and where it started from several
+    places that were given, which one (counted from 0)."""
+    starts = runs.settings["start"].n_unique() if "start" in runs.settings.columns else 1
+    return [*varying(runs), *(["start"] if starts > 1 else [])]
+
+
 def rank(runs: Runs) -> list[Ranked]:
     """All settings, the best first: by the median, with those that diverged on any seed last.
 
     Among equals in number of diverged seeds the median decides.
     """
-    names = varying(runs)
+    names = setting_columns(runs)
     scores = runs.score
     frame = runs.settings.select(names).with_columns(
         score=pl.Series(np.where(runs.diverged, np.nan, scores)), run=runs.settings["run"]

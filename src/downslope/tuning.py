@@ -142,7 +142,8 @@ def tune(
         engine: as in `descend`. Runs that cannot be compiled cost more, so fewer are tried, and
             the notes say so.
         progress: show progress, where the output is a terminal.
-        **settings: everything else that `descend` takes, but ``study``. A list of a
+        **settings: everything else that `descend` takes, but ``study`` and ``live`` (there is no
+            live view of many descents one after another). A list of a
             hyperparameter, ``batch_size``, ``order`` or ``clip_norm`` is tried whole, with all
             rates; a `Range` of a hyperparameter or ``clip_norm`` is searched coarse to fine, counts
             in whole numbers.

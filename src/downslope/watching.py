@@ -77,9 +77,9 @@ class Watch:
         recorder = self._recorder
         assert recorder is not None
         recorder.detach()
+        self._watched = recorder.records()
         if self._view is not None:
             self._view.__exit__(kind, error, trace)
-        self._watched = recorder.records()
         mine = isinstance(error, LoopStopped) and error.args[0] is recorder
         if mine:
             warnings.warn(
@@ -90,6 +90,8 @@ class Watch:
             )
         if self._report:
             print(self)
+        if self._view is not None:
+            self._view.tell(stacklevel=2)
         return mine
 
     def loss(self, loss: Loss) -> Loss:

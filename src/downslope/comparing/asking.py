@@ -17,6 +17,11 @@ from downslope.search_spaces import Space
 def check_words(unknown: Mapping[str, Any], known: Sequence[str]) -> None:
     """Refuse arguments that `compare` does not have; a hyperparameter belongs to a `Space`."""
     for name in unknown:
+        if name == "live":
+            raise InputError(
+                "compare has no live view: it makes many descents, one after another; "
+                "descend(..., live=True) shows one"
+            )
         hint = nearest(name, known)
         if not hint:
             raise InputError(

@@ -194,8 +194,9 @@ def _batches(facts: Facts, known: Known, opening: Opening) -> Judgement | None:
         "largest curvature of a sample": Evidence(samples.most, worst),
         "safe in every order": Evidence(samples.safe, place.where),
         "full batch's threshold": Evidence(threshold, place.where),
-        "mean-square threshold": Evidence(samples.low, place.where),
     }
+    if np.isfinite(samples.low):
+        evidence["mean-square threshold"] = Evidence(samples.low, place.where)
     advice: Advice = advised("lr", "stable", {"lr": samples.safe / 2 / settings.memory})
     exact = known.quadratic and not settings.scheduled
     sure: Confidence = "certain" if exact else "likely"

@@ -49,6 +49,12 @@ def asked_of(
         lr, seed = own.pop("lr", lr), own.pop("seed", seed)
         settings, optimizer = {**settings, **own}, optimizer.optimizer
     kind = check_optimizer(optimizer)
+    if settings.get("live") not in (None, False):
+        raise InputError(
+            "tune has no live view: it makes many descents, one after another; descend(..., "
+            "live=True) with the rate that was found shows one"
+        )
+    settings = {name: value for name, value in settings.items() if name != "live"}
     if "study" in settings:
         raise InputError("tune writes no study; save its runs with tuning.runs.save(folder)")
     options = {name: value for name, value in settings.items() if name in OPTIONS}

@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from PIL import Image
 
-from downslope.errors import DownslopeError, InputError, StudyError, listed, nearest
-from downslope.folder import write_whole
+from downslope.errors import DownslopeError, InputError, nearest
+from downslope.folder import new_file, write_whole
 from downslope.run import Run
 from downslope.runs import Runs
 from downslope.views.data.frames import fit_frames, loss_frames, path_frames
@@ -59,8 +59,9 @@ def animate(
     Args:
         path: where to; the ending says whether as ``.gif``, or as ``.mp4`` by ffmpeg.
         what: "fit" (the prediction beside the data, or a classifier's regions), "path" (over the
-            loss of one or two numbers) or "losses". By default "fit" where there is one feature
-            (two of a classifier), else "path" where there are one or two parameters, else "losses".
+            loss of one number or two, or on a plane of more) or "losses". By default, where the
+            parameters were kept, "fit" if there is one feature (two of a classifier), else "path"
+            if there are one or two parameters; else "losses".
         run: which; its place among `runs`, or a `Run`. By default the best, and for "losses" all.
         frames: how many at most: what nobody would see change is left out.
         seconds: how long they take together, at most.
@@ -69,8 +70,8 @@ def animate(
         The path.
 
     Raises:
-        InputError: if the records hold too little (a fit and a path need
-            ``keep=("loss", "parameters")``), or ffmpeg is not there.
+        InputError: if the path cannot be a picture's, the records hold too little (a fit and a path
+            need ``keep=("loss", "parameters")``), or ffmpeg is not there.
         StudyError: if the file cannot be written.
     """
     target, write = _writer(path)
@@ -80,8 +81,10 @@ def animate(
         hint = nearest(str(asked), known)
         raise InputError(f"what must be one of {', '.join(known)}, got {asked!r}{hint}")
     for name, value, least in (("frames", frames, 2), ("seconds", seconds, 0.1)):
-        whole = name != "frames" or isinstance(value, int)
-        number = isinstance(value, int | float) and not isinstance(value, bool)
+        whole = name != "frames" or isinstance(value, int | np.integer)
+        number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(
+            value, bool
+        )
         if not (whole and number and least <= value <= 10_000):
             kind = "a whole number" if name == "frames" else "a number"
             raise InputError(f"{name} must be {kind} from {least} to 10,000, got {value!r}")
@@ -105,7 +108,7 @@ def _scene(runs: Runs, what: What, place: int, of_all: bool, count: int) -> Scen
 
 def _usual(runs: Runs) -> What:
     """What is most telling of these runs."""
-    if runs.plan is None:
+    if runs.plan is None or runs.path is None:
         return "losses"
     if moves_as_fit(runs.plan.problem):
         return "fit"
@@ -137,15 +140,9 @@ Write = Callable[..., None]
 def _writer(path: str | Path) -> tuple[Path, Write]:
     """Where to write, and how, by the file's ending; whatever is wrong with either is said before
     anything is drawn."""
-    target = Path(path)
     writers: dict[str, Write] = {".gif": write_gif, ".mp4": write_mp4}
+    target = new_file(path, "picture", tuple(writers))
     ending = target.suffix.lower()
-    if ending not in writers:
-        raise InputError(f"the file must end in {listed(writers)}, got {str(path)!r}")
-    if not target.parent.is_dir():
-        raise StudyError(f"cannot write {target}: there is no folder {str(target.parent)!r}")
-    if target.is_dir():
-        raise StudyError(f"cannot write {target}: it is a folder")
     if ending == ".mp4" and shutil.which("ffmpeg") is None:
         raise InputError("to write .mp4, ffmpeg must be installed; name a .gif instead")
     return target, writers[ending]

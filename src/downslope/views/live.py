@@ -1,7 +1,8 @@
 """Live views: what is recorded, shown while it is made, on a terminal, in a notebook or a window.
 
 A view looks at records that are made anyway, between two updates or beside a compiled program. It
-changes no run, and ends none: where it fails, the descents go on without it, and a warning says so.
+changes no run, and ends none: where it fails, the descents go on without it, and a warning says so
+when they are done.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
 
 from downslope.engines.work import Glimpse, Onlooker
 from downslope.errors import InputError, nearest
@@ -61,6 +65,8 @@ def where_to_show(live: Any) -> Where | None:
         InputError: for anything else, or a view that is not possible here; nothing has been
             computed then.
     """
+    if isinstance(live, np.bool_):
+        live = bool(live)
     if live is None or live is False:
         return None
     if live is True:
@@ -118,6 +124,8 @@ class LiveView:
         self.next = self.asked = -float("inf")
         self.newest: Callable[[], Live] | None = None
         self.broken = False
+        self.seen: Seen | None = None
+        self.failures: list[str] = []
 
     def __enter__(self) -> LiveView:
         return self
@@ -128,24 +136,27 @@ class LiveView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            self.asked = self.clock()
+        self.asked = self.clock()
+        with suppress(KeyboardInterrupt):  # what is looked at has ended: nothing is left to stop
             self._draw()
-        finally:
+        with suppress(KeyboardInterrupt):
             self._guarded(self.screen.close)
 
-    def onlooker(self, plan: Plan, done: int) -> Onlooker:
-        """Somebody who looks on at the runs of a plan, of which so many were done before."""
+    def onlooker(self, plan: Plan, done: int, reached: int) -> Onlooker:
+        """Somebody who looks on at the runs of a plan, of which so many were done before, the
+        longest of them so many steps long."""
         try:
-            seen = Seen(plan, self.screen.fits, done)
+            seen = Seen(plan, self.screen.fits, done, reached)
         except Exception as error:  # of the user's model, which is asked for predictions
-            _warn("no prediction is shown", error)
-            seen = Seen(plan, False, done)
-        self.newest = seen.now
+            self._failed("no prediction is shown", error)
+            seen = Seen(plan, False, done, reached)
+        self.seen = seen
+        if done < plan.runs:
+            self.newest = seen.now
 
         def look(glimpse: Glimpse) -> None:
             self._guarded(lambda: seen.take(glimpse))
-            if self.clock() >= self.next:
+            if not glimpse.done and self.clock() >= self.next:  # else once its outcome is held
                 self._draw()
 
         return Onlooker(seen.wanted, self.due, look)
@@ -156,6 +167,18 @@ class LiveView:
             self.newest = lambda: of_losses(losses())
             if self.due():
                 self._draw()
+
+    def catch_up(self, steps: int) -> None:
+        """Runs of at most so many steps were looked at, and their outcome is held now."""
+        if self.seen is not None:
+            self.seen.ended(steps)
+        if self.due():
+            self._draw()
+
+    def tell(self, stacklevel: int) -> None:
+        """Warn of what failed; when nothing can be lost by it, even where warnings are errors."""
+        if self.failures:
+            warnings.warn("; ".join(self.failures), LiveViewWarning, stacklevel=stacklevel + 1)
 
     def due(self) -> bool:
         """Whether it is time to draw again."""
@@ -181,12 +204,11 @@ class LiveView:
             draw()
         except Exception as error:  # whatever a terminal, a kernel or a window system raises
             self.broken = True
-            _warn("the live view has ended, what it showed goes on", error)
+            self._failed("the live view ended early, what it showed went on", error)
 
-
-def _warn(what: str, error: Exception) -> None:
-    said = " ".join(str(error).split()) or "no reason given"
-    warnings.warn(f"{what}: {type(error).__name__}: {said}", LiveViewWarning, stacklevel=5)
+    def _failed(self, what: str, error: Exception) -> None:
+        said = " ".join(str(error).split()) or "no reason given"
+        self.failures.append(f"{what}: {type(error).__name__}: {said}")
 
 
 class Terminal:

@@ -22,7 +22,8 @@ _AROUND = 3
 def live_rows(data: Live, out: Console) -> list[Text]:
     """What a terminal shows of a moment, in its present size and letters.
 
-    The words, the losses against the steps, and each line's name with its last loss. Where the
+    The words, the losses against the steps, and each line's name with its last loss; the words
+    alone where no line has begun. Where the
     terminal is narrow or low, the words and the names; where it is lower still, the words.
     """
     width, tall = out.width - 1, out.height
@@ -31,7 +32,7 @@ def live_rows(data: Live, out: Console) -> list[Text]:
     below = len(names) if len(names) > 1 else 0  # a single one stands in the title
     height = min(tall - 1 - len(rows) - _AROUND - below, _TALLEST)
     plain = takes_ascii_alone(out.encoding)
-    if width >= LEAST_WIDTH and height >= LEAST_HEIGHT:
+    if data.lines and width >= LEAST_WIDTH and height >= LEAST_HEIGHT:
         rows += _chart(data, names, width, height, plain)
     elif tall > len(rows) + len(names):
         marked = names if len(names) < 2 else [f"{MARKS[k]} {name}" for k, name in enumerate(names)]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from downslope.errors import InputError, listed
 from downslope.explain.findings import Finding
-from downslope.folder import write_whole
+from downslope.folder import new_file, write_whole
 from downslope.ranking import rank
 from downslope.run import Run, watched
 from downslope.runs import Runs
@@ -77,19 +77,9 @@ def checked_path(path: str | Path) -> Path:
     """The path of a report.
 
     Raises:
-        InputError: if it is a folder, has another ending, or its folder is not there.
+        InputError: if it is no path or a folder, has another ending, or its folder is not there.
     """
-    place = Path(path)
-    if place.is_dir():
-        raise InputError(
-            f"{str(path)!r} is a folder: give the report a file's name, such as "
-            f"{str(place / 'report.html')!r}"
-        )
-    if place.suffix.lower() not in ENDINGS:
-        raise InputError(f"a report's name must end in {' or '.join(ENDINGS)}, got {str(path)!r}")
-    if not place.absolute().parent.is_dir():
-        raise InputError(f"there is no folder {str(place.parent)!r} to write {place.name!r} into")
-    return place
+    return new_file(path, "report", ENDINGS)
 
 
 def content_of(runs: Runs, about: About) -> Content:

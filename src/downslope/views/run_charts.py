@@ -18,8 +18,13 @@ _FEWEST_RATES = 3
 """Rates below which a table shows as much as a curve."""
 
 
-def print_losses(runs: Runs, out: Console) -> None:
-    """The loss of the best settings, `MOST_LINES` at most: the median of their seeds."""
+def print_losses(runs: Runs, out: Console, every: object = None) -> None:
+    """The loss of the best settings, `MOST_LINES` at most: the median of their seeds.
+
+    Args:
+        every: between which there are records, as `descend` was asked, where that is known of runs
+            that come without their problem.
+    """
     try:
         data = loss_curves(runs)
     except InputError as error:  # the losses were not kept
@@ -46,7 +51,16 @@ def print_losses(runs: Runs, out: Console) -> None:
         several = any(len(curve.setting.rows) > 1 for curve in best)
         label = f"{data.y_label} of the best settings" + (", medians" if several else "")
     x_label = data.x_label.partition(" (")[0].lower()
+    if x_label == "record" and every == "epoch" and _at_epochs(runs):
+        x_label = "epoch"
     print_chart(out, lines, Axis(0.0, last, False, x_label), Axis(low, high, log, label))
+
+
+def _at_epochs(runs: Runs) -> bool:
+    """Whether records that were made every epoch are: a length in steps may end within one."""
+    there = runs.steps >= 0
+    each = runs.steps[:, 1:2] if runs.steps.shape[1] > 1 else runs.steps
+    return bool((runs.steps == each * np.arange(runs.steps.shape[1]))[there].all())
 
 
 def print_rates(runs: Runs, out: Console) -> None:

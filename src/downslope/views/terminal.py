@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 
 from rich.console import Console
@@ -63,7 +64,7 @@ def _setting(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return number(value)
+        return "none" if value == inf else number(value)  # a clip norm that cuts nothing
     if isinstance(value, list):
         return f"({', '.join(map(_setting, value))})"
     return shown(str(value))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from downslope.engines.fused.tiles import Tiling
-from downslope.engines.fused.verdicts import STATUS
+from downslope.engines.fused.verdicts import STATUS, STEPS_DONE
 from downslope.engines.layout import Layout
 from downslope.engines.work import Glimpse, Status, Work, some_of
 
@@ -55,10 +55,13 @@ def glimpse(
     ends = (values.get("first_update", 0), values.get("last_update", 0))
     edges = {end for end in ends if 0 < end < work.updates}
     records = complete(at, values["progress"].copy(), edges)
+    status, ends = (values["whole"][:, k] for k in (STATUS, STEPS_DONE))  # (tiles, width)
+    ended = np.searchsorted(at, ends, side="right")  # records of a run that goes on no more
     if done:
-        records = np.full_like(records, len(at))
-    last = np.maximum(records - 1, 0)
-    losses = values["loss"][np.arange(tiles.tiles), last]  # (tiles, width)
+        records = np.where(status != 0, ended, len(at)).max(1)
+    own = np.where(status != 0, np.minimum(ended, records[:, None]), records[:, None])
+    last = np.maximum(own - 1, 0)
+    losses = np.take_along_axis(values["loss"], last[:, None], 1)[:, 0]
     losses[records == 0] = np.nan
     where = np.array([np.flatnonzero(tiles.run_of.reshape(-1) == run)[0] for run in shown], int)
     tile, lane = np.divmod(where, tiles.run_of.shape[1])

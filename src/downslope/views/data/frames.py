@@ -158,10 +158,11 @@ def fit_frames(runs: Runs, place: int, count: int) -> FitFrames:
 
 
 def path_frames(runs: Runs, place: int, count: int) -> PathFrames:
-    """The way of one run over the loss, in up to `count` frames.
+    """The way of one run over the loss, in up to `count` frames: of more than two numbers, on the
+    plane of its and the best run's two main directions.
 
     Raises:
-        InputError: if the parameters were not kept, or are more than two numbers.
+        InputError: if the parameters were not kept, or the runs came without their problem.
     """
     run, _ = _way(runs, place, "a path on its way")
     # Beside it the best run, so that the picture holds the valley however a run leaves it.

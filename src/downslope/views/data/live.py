@@ -21,6 +21,8 @@ from downslope.views.data.settings import said
 MOST_LINES = 6
 _NOT_NAMED = ("run", "optimizer", "engine")
 _WINDOWS = 50
+_MOST_POINTS = 2_000
+"""Of a watched loop's losses, drawn at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +64,11 @@ class Seen:
 
     Args:
         fits: whether somebody wants to see predictions.
-        done: how many runs were done before.
+        done: how many runs were done before; reached: the steps of the longest of them.
     """
 
-    def __init__(self, plan: Plan, fits: bool = False, done: int = 0) -> None:
-        self.runs, self.done = plan.runs, done
+    def __init__(self, plan: Plan, fits: bool = False, done: int = 0, reached: int = 0) -> None:
+        self.runs, self.done, self.reached = plan.runs, done, reached
         wanted = np.unique(np.linspace(0, plan.runs - 1, MOST_LINES).round().astype(int))
         self.wanted = frozenset(int(number) for number in wanted)
         self.settings = settings_table(plan)
@@ -74,7 +76,7 @@ class Seen:
         self.lines: dict[int, LiveLine] = {}
         self.scores: dict[int, tuple[float, dict[str, Any]]] = {}
         self.last, self.diverged = np.full(plan.runs, np.nan), np.zeros(plan.runs, dtype=bool)
-        self.step = self.updates = 0
+        self.step = self.updates = self.longest = 0
         self.sign = 1.0
         self.predictor = _predictor(plan, min(self.wanted)) if fits else None
 
@@ -85,6 +87,7 @@ class Seen:
         self.last[numbers[known]] = glimpse.last[known]
         self.diverged[numbers] = glimpse.diverged
         self.sign, self.updates = glimpse.sign, glimpse.updates
+        self.longest = max(self.longest, glimpse.updates)
         self.done += len(numbers) if glimpse.done else 0
         self.step = int(glimpse.steps[-1]) if len(glimpse.steps) else 0
         for line, place in enumerate(glimpse.shown):
@@ -98,10 +101,14 @@ class Seen:
                 held = {name: v[line].clone() for name, v in glimpse.parameters.items()}
                 self.scores[number] = (self.sign * losses[-1], held)
 
+    def ended(self, steps: int) -> None:
+        """Runs have ended, the longest of them after so many steps."""
+        self.reached = max(self.reached, steps)
+
     def now(self) -> Live:
         """What a view shows of it."""
         lines = tuple(self.lines[number] for number in sorted(self.lines))
-        until = max([self.updates, *(line.steps[-1] for line in lines if len(line.steps))])
+        until = max([self.longest, *(line.steps[-1] for line in lines if len(line.steps))])
         ground, made, of_fit = None, None, ""
         if self.predictor is not None and self.scores:
             number = min(self.scores, key=lambda n: self.scores[n][0])
@@ -115,7 +122,10 @@ class Seen:
         return Live(lines, count, self._words(), float(until), *axis, ground, made, of_fit)
 
     def _words(self) -> str:
-        words = [f"step {self.step:,} of {self.updates:,}"]
+        step, updates = self.step, self.updates
+        if self.done == self.runs:  # of all, not of the runs that came last
+            step, updates = self.reached, max(self.longest, self.reached)
+        words = [f"step {step:,} of {updates:,}" if self.lines else "not begun"]
         if self.runs > 1:
             words.append(f"{self.done:,} of {self.runs:,} runs done")
         if self.diverged.any():
@@ -130,21 +140,58 @@ class Seen:
 
 
 def of_losses(losses: list[float | None]) -> Live:
-    """What a view shows of a watched loop: each batch's loss, and their running mean."""
+    """What a view shows of a watched loop: each batch's loss, and their running mean.
+
+    Of many steps, so many evenly, each the mean of those around it: a redraw stays cheap.
+    """
     values = np.array([np.nan if v is None else v for v in losses], dtype=np.float64)
-    steps = np.arange(1, len(values) + 1, dtype=np.float64)
+    count = len(values)
+    given = np.array([v is not None for v in losses], dtype=bool)
+    if count > 1 and not given.any():  # at the first step it may still come, after the update
+        return _nothing_to_draw(f"step {count:,}, no loss was given: loss = watch.loss(loss)")
     there = np.isfinite(values)
-    lines = [LiveLine("batch's loss", steps[there], values[there], thin=True)]
-    width = max(1, int(there.sum()) // _WINDOWS)
+    steps, known = (np.flatnonzero(there) + 1).astype(np.float64), values[there]
+    size = -(-len(known) // _MOST_POINTS) or 1
+    label = "batch's loss" if size == 1 else f"batch's loss, means of {size}"
+    lines = [LiveLine(label, *_in_blocks(steps, known, size), thin=True)]
+    width = len(lines[0].losses) // _WINDOWS
+    latest, mean_of = known[-1] if len(known) else np.nan, ""
     if width > 1:
-        mean = np.convolve(values[there], np.ones(width) / width, mode="valid")
-        lines.append(LiveLine("running mean", steps[there][width - 1 :], mean))
-    words = f"step {len(values):,}"
-    if there.any():
-        words += f", loss {lines[-1].losses[-1]:.4g}"
-    bad = int((~there & np.array([v is not None for v in losses], dtype=bool)).sum())
+        mean = np.convolve(lines[0].losses / width, np.ones(width), mode="valid")
+        lines.append(LiveLine("running mean", lines[0].steps[width - 1 :], mean))
+        recent = known[(len(lines[0].losses) - width) * size :]
+        latest, mean_of = (
+            float((recent / len(recent)).sum()),
+            f" (mean of the last {len(recent):,})",
+        )
+    words = f"step {count:,}"
+    if len(known):
+        ended = int(np.flatnonzero(given)[-1]) + 1 > steps[-1]  # the newest is not finite
+        words += (
+            f", last finite loss {known[-1]:.4g} at step {int(steps[-1]):,}"
+            if ended
+            else f", loss {latest:.4g}{mean_of}"
+        )
+    bad = int((given & ~there).sum())
     words += f", {bad:,} losses not finite" if bad else ""
-    return Live(tuple(lines), 2, words, float(max(len(values), 1)), *_axis(tuple(lines)))
+    return Live(tuple(lines), 2, words, float(max(count, 1)), *_axis(tuple(lines)))
+
+
+def _nothing_to_draw(words: str) -> Live:
+    return Live((), 2, words, 1.0, *_axis(()))
+
+
+def _in_blocks(steps: Floats, losses: Floats, size: int) -> tuple[Floats, Floats]:
+    """The last step of each block of so many, and the mean of its losses.
+
+    Each block is summed by itself: one loss of 1e35 leaves the others as they are.
+    """
+    if size == 1:
+        return steps, losses
+    first = np.arange(0, len(losses), size)
+    counts = np.diff([*first, len(losses)])
+    means: Floats = np.add.reduceat(losses / counts.repeat(counts), first).astype(np.float64)
+    return steps[first + counts - 1], means
 
 
 def labels(settings: pl.DataFrame, rows: NDArray[np.int64]) -> list[str]:
@@ -166,6 +213,8 @@ def labels(settings: pl.DataFrame, rows: NDArray[np.int64]) -> list[str]:
 
 
 def _plain(value: Any) -> Any:
+    if value == np.inf:  # a clip norm that cuts nothing
+        return "none"
     return tuple(value) if isinstance(value, list) else value
 
 

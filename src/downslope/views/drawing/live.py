@@ -89,6 +89,7 @@ class LivePicture:
     def show(self, data: Live) -> None:
         """Bring everything to where it is now."""
         with own_style():
+            self.axes.set_visible(bool(data.lines))
             self.axes.set_yscale("log" if data.log else "linear")
             self.axes.set_ylim(data.limits)
             self.axes.set_xlim(-0.02 * data.until, 1.02 * data.until)

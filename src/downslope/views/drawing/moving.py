@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from downslope.views.data.frames import FitFrames, LossFrames, PathFrames, Told
+from downslope.views.data.paths import Paths
+from downslope.views.data.ways import Path
 from downslope.views.drawing.losses import draw_losses
 from downslope.views.drawing.style import (
     BLACK,
@@ -41,6 +44,8 @@ Pixels = NDArray[np.uint8]
 THICK_RED = "#E00000"
 _DOTS_PER_INCH = 120
 _HEIGHT = 4.0
+_LETTERS = 13.5
+"""Small letters to an inch, about."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,11 +190,13 @@ def _regions(data: FitFrames, figure: Figure, axes: Axes, caption: Artist) -> Sc
 
 
 def path_scene(data: PathFrames) -> Scene:
-    """A way on the curve of the loss, or on its contours."""
-    figure = picture(WIDTH + 0.2, _HEIGHT)  # so that the legend is one line
-    axes = figure.subplots()
+    """A way on the curve of the loss, or on its contours; below, what the picture does not show."""
     paths = data.paths
     (way,) = paths.paths
+    width = WIDTH + 0.2  # so that the legend is one line
+    notes = _notes(paths, way, int(_LETTERS * width))
+    figure = picture(width, _HEIGHT + 0.17 * len(notes))
+    axes = figure.subplots()
     one = len(paths.axes) == 1
     prepare(axes, paths.names[0], paths.y_label if one else paths.names[1])
     caption = _caption(axes, data.told)
@@ -211,7 +218,7 @@ def path_scene(data: PathFrames) -> Scene:
         x[-1:], y[-1:], linestyle="none", marker="o", markersize=8, color=BLACK, label="now",
         zorder=5,
     )  # fmt: skip
-    legend(figure, [*handles, head])
+    legend(figure, [*handles, head], "\n".join(notes))
 
     def show(frame: int) -> None:
         shown = data.shown[frame]
@@ -220,6 +227,20 @@ def path_scene(data: PathFrames) -> Scene:
         caption.set_text(data.told.words(frame))
 
     return Scene(figure, (line, head, caption), show, len(data.shown))
+
+
+def _notes(paths: Paths, way: Path, letters: int) -> list[str]:
+    """What lies off the plane, and where the surface misses the way's loss, in lines."""
+    said = list(paths.notes)
+    if paths.plane is not None:
+        known = way.off[np.isfinite(way.off)]
+        said.append(
+            f"Of this way it holds {way.share:.1%}; no record is further off it than "
+            f"{known.max(initial=0):.2g}."
+        )
+    if paths.warning:
+        said.append(paths.warning)
+    return [text(line, letters) for line in wrap(" ".join(said), letters)]
 
 
 def _curve(axes: Axes, data: PathFrames) -> list[Artist]:

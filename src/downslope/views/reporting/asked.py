@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, prod
 from typing import Any
 
 import numpy as np
 import polars as pl
+from torch import optim
 
 from downslope.errors import OptimizerError
 from downslope.grid import RUN_SETTINGS
@@ -53,16 +54,15 @@ def asked_of(runs: Runs) -> list[Asked]:
     frame, plan = runs.settings, runs.plan
     if plan is not None and runs.interrupted and len(runs) + runs.interrupted == plan.runs:
         frame = settings_table(plan)
-    return [_asked(part) for part in frame.partition_by("optimizer", maintain_order=True)]
+    classes = {} if plan is None else {g.optimizer.__name__: g.optimizer for g in plan.groups}
+    return [_asked(part, classes) for part in frame.partition_by("optimizer", maintain_order=True)]
 
 
-def _asked(frame: pl.DataFrame) -> Asked:
+def _asked(frame: pl.DataFrame, classes: Mapping[str, type[optim.Optimizer]]) -> Asked:
     name = str(frame["optimizer"][0])
-    try:
-        known = hyperparameters(optimizer_by_name(name)).defaults
-        of_torch = optimizer_by_name(name).__name__ == name
-    except OptimizerError:
-        known, of_torch = {}, False
+    kind = classes.get(name) or _of_torch(name)
+    known = {} if kind is None else hyperparameters(kind).defaults
+    of_torch = kind is not None and kind is _of_torch(name)
     columns: dict[str, list[Value]] = {}
     for column in frame.columns:
         if column in ("run", "optimizer", "engine") or frame[column].is_null().all():
@@ -85,6 +85,14 @@ def _asked(frame: pl.DataFrame) -> Asked:
     rows = dict.fromkeys(zip(*(columns[column] for column in without), strict=True))
     rows_by_name = tuple(dict(zip(without, row, strict=True)) for row in rows)
     return Asked(name, of_torch, frame.height, distinct, rows_by_name)
+
+
+def _of_torch(name: str) -> type[optim.Optimizer] | None:
+    try:
+        found = optimizer_by_name(name)
+    except OptimizerError:
+        return None
+    return found if found.__name__ == name else None
 
 
 def _plain(column: str, value: Any) -> Value:

@@ -90,7 +90,7 @@ def column_rows(runs: Runs) -> list[tuple[str, str]]:
 
 def _grid_words(one: Asked, plan: Plan | None) -> str:
     without_data = plan is not None and plan.problem.train is None
-    names = {"batch_size": "batch size", "clip_norm": "longest gradient"}
+    names = {"batch_size": "batch size", "clip_norm": "clip norm"}
     words = [
         f"{names.get(name, name)} {values_words(values)}"
         for name, values in one.values.items()

@@ -121,16 +121,27 @@ def _several_rates(runs: Runs) -> bool:
     return bool(_rates(runs))
 
 
-def _two_numbers(runs: Runs) -> bool:
-    """Whether two settings that are numbers vary, a rate among them."""
-    others = [
-        name
-        for name in varying(runs)
-        if name == "batch_size"
-        or (name in runs.settings and runs.settings[name].dtype.is_numeric())
-    ]
-    several = {n for n in others if runs.settings[n].drop_nulls().n_unique() > 1} | {*_rates(runs)}
-    return "lr" in several and len(several) > 1
+def _mapped(runs: Runs) -> tuple[Runs, str] | None:
+    """The runs on the map, and the setting over which it is drawn besides the rate: of the best
+    run's optimizer the number that it varies most; None if it varies no other with the rate."""
+    optimizers = runs.settings["optimizer"]
+    best = runs.best.place if np.isfinite(runs.score).any() else 0
+    mine = runs[(optimizers == optimizers[best]).to_numpy()]
+    counts = {
+        name: mine.settings[name].drop_nulls().n_unique()
+        for name in varying(mine)
+        if name == "batch_size" or mine.settings[name].dtype.is_numeric()
+    }
+    others = [name for name, count in counts.items() if name != "lr" and count > 1]
+    if counts.get("lr", 1) < 2 or not others:
+        return None
+    return mine, max(others, key=lambda name: counts[name])
+
+
+def _map(plots: Plots) -> Figure:
+    mapped = _mapped(plots.runs)
+    assert mapped is not None
+    return mapped[0].plot.map(y=mapped[1])
 
 
 def _fit(runs: Runs) -> bool:
@@ -191,7 +202,12 @@ def _of_sensitivity(runs: Runs) -> str:
 
 
 def _of_map(runs: Runs) -> str:
-    return "How the runs ended, as colour, over the two settings that were varied most."
+    mapped = _mapped(runs)
+    assert mapped is not None
+    mine, other = mapped
+    some = runs.settings["optimizer"].n_unique() > 1
+    whose = f"runs of {mine.settings['optimizer'][0]}" if some else "runs"
+    return f"How the {whose} ended, as colour, over lr and {other.replace('_', ' ')}."
 
 
 def _of_fit(runs: Runs) -> str:
@@ -229,7 +245,7 @@ CANDIDATES = (
     Candidate(
         lambda plot: plot.sensitivity(), "Loss against rate", _several_rates, _of_sensitivity
     ),
-    Candidate(lambda plot: plot.map(), "Map of settings", _two_numbers, _of_map),
+    Candidate(_map, "Map of settings", lambda runs: _mapped(runs) is not None, _of_map),
     Candidate(lambda plot: plot.fit(), "Fit of the best run", _fit, _of_fit),
     Candidate(lambda plot: plot.path(), "Paths", _path, _of_path, few=True),
     Candidate(lambda plot: plot.parameters(), "Parameters", _parameters, _of_parameters, few=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isnan
 
 import numpy as np
 
@@ -109,7 +110,11 @@ def told(what: str, run: Run | None, finding: Finding) -> Told:
         cause=finding.cause,
         confidence=finding.confidence,
         sentence=finding.sentence,
-        evidence=tuple((n, number(e.value), e.where) for n, e in finding.evidence.items()),
+        evidence=tuple(
+            (n, number(e.value), e.where)
+            for n, e in finding.evidence.items()
+            if not isnan(e.value)  # it could not be measured
+        ),
         advice=advice,
     )
 

@@ -69,15 +69,17 @@ def ranked_table(runs: Runs, ranked: Sequence[Ranked]) -> RankedTable:
     names = list(dict.fromkeys(name for one in shown for name in one.settings))
     several = any(one.seeds > 1 for one in shown)
     spread = ["lowest", "highest"] if several else []
-    headings = ["place", *(name.replace("_", " ") for name in names)]
-    headings += [f"median final {measure}" if several else f"final {measure}", *spread]
+    # The loss comes first: what is right of it may lie outside a narrow screen.
+    headings = ["place", f"median final {measure}" if several else f"final {measure}"]
+    headings += [*(name.replace("_", " ") for name in names), *spread]
     headings += ["diverged seeds" if several else "diverged", "best run"]
     sign = sign_of(runs)
     rows = []
     for place, one in enumerate(shown, start=1):
         losses = [one.loss, one.low, one.high] if several else [one.loss]
-        cells = [Cell(str(place), place), *(_setting(one.settings.get(name)) for name in names)]
-        cells += [_loss(units(sign * value)) for value in losses]
+        loss, *around = (_loss(units(sign * value)) for value in losses)
+        cells = [Cell(str(place), place), loss]
+        cells += [*(_setting(one.settings.get(name)) for name in names), *around]
         of = f"{one.diverged} of {one.seeds}" if several else ("yes" if one.diverged else "no")
         cells.append(Cell(of, one.diverged))
         every = one.diverged == one.seeds

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import polars as pl
 
 from downslope.errors import listed
 from downslope.problem import Problem
-from downslope.ranking import Ranked, divergence, varying
+from downslope.ranking import Ranked, divergence, setting_columns
 from downslope.run import Run, watched
 from downslope.runs import Runs
 from downslope.scoring import compared, on_test_rows, score_words
@@ -113,7 +113,7 @@ def _best(runs: Runs, ranked: Sequence[Ranked]) -> list[str]:
 def run_words(run: Run) -> str:
     """A run's optimizer, what sets it apart from others of the same optimizer, and its seed."""
     row = run.row
-    told = {name: row.get(name) for name in (*varying(run.runs), "seed")}
+    told = {name: row.get(name) for name in (*setting_columns(run.runs), "seed")}
     return ", ".join(_named(told))
 
 
@@ -125,7 +125,7 @@ def setting_words(one: Ranked) -> str:
 def _named(settings: Mapping[str, Any]) -> list[str]:
     """The optimizer, then each setting's name and value."""
     return [str(settings["optimizer"])] + [
-        f"{name.replace('_', ' ')} {said(plain_value(value))}"
+        f"{name.replace('_', ' ')} {'none' if value == inf else said(plain_value(value))}"
         for name, value in settings.items()
         if name != "optimizer" and value is not None
     ]
