@@ -3,9 +3,11 @@
 import json
 import re
 from dataclasses import asdict
+from io import StringIO
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn, optim
 from typer.testing import CliRunner
 
@@ -13,6 +15,7 @@ import downslope as ds
 from downslope import cli
 from downslope.fit_report import plain
 from downslope.ranking import Diverged, rank
+from downslope.views import terminal
 from downslope.views.terminal import diverged_lines
 
 
@@ -55,3 +58,21 @@ def test_a_chart_of_a_study_tells_epochs_where_records_are_those(length, label, 
     ds.descend(problem, lr=[0.1, 0.2], batch_size=8, **length, study=tmp_path / "s", progress=False)
     said = CliRunner().invoke(cli.app, ["show", str(tmp_path / "s")])
     assert said.exit_code == 0 and re.search(rf"^ *0 +{label} +[67]$", said.output, re.MULTILINE)
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80])
+def test_a_narrow_terminal_loses_nothing(width):
+    problem = ds.Problem.from_function(lambda x: x**2, start=1.0)
+    runs = ds.descend(
+        problem, optim.SGD, lr=[0.1, 0.012345], momentum=[0, 0.9], steps=5, progress=False
+    )
+    made = StringIO()
+    out = Console(file=made, width=width)
+    terminal.print_ranking(
+        rank(runs), out, title="All", measure="validation loss", units=lambda value: value
+    )
+    printed = made.getvalue()
+    assert max(map(len, printed.splitlines())) <= width and "…" not in printed
+    words = " ".join(printed.split())
+    for one in rank(runs):
+        assert f"{one.loss:.4g}" in words and f"{one.settings['lr']:.4g}" in words

@@ -153,7 +153,7 @@ def print_tuning(found: Tuning) -> None:
             )
         out.print()
         out.print(Text("Rates and where runs ended (a selection)", style="bold"))
-        out.print(rows)
+        terminal.print_table(rows, out)
         out.print()
         run_charts.print_curve(found.curve, found.runs, found.lr, out)
     for note in found.notes:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
+from textwrap import wrap
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from downslope.ranking import Diverged, Ranked
 from downslope.tables import shown
+from downslope.views.cells import print_item
 
 Units = Callable[[float], float]
 
@@ -30,6 +34,28 @@ def print_lines(lines: Sequence[str], out: Console, indent: str = "  ") -> None:
     """Lines as they are: nothing in them is taken as markup."""
     for line in lines:
         out.print(Text(indent + line), overflow="fold")
+
+
+def print_table(table: Table, out: Console) -> None:
+    """A table, its headings broken into lines if it is too wide; where that does not suffice, each
+    row as a paragraph: nothing is left out."""
+    heads = [str(column.header) for column in table.columns]
+    if _width(table, out) > out.width:
+        for column, head in zip(table.columns, heads, strict=True):
+            least = max(map(cell_len, [*map(str, column.cells), *head.split(), " "]))
+            column.header = "\n".join(wrap(head, least, break_long_words=False))
+    if _width(table, out) <= out.width:
+        out.print(table)
+        return
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        named = zip(heads, map(str, row), strict=True)
+        said = [f"{head} {cell}".strip() for head, cell in named if cell]
+        print_item(", ".join(said), out, mark="- ")
+
+
+def _width(table: Table, out: Console) -> int:
+    """The cells that a table takes where no line of it is broken."""
+    return Measurement.get(out, out.options.update(width=10_000), table).maximum
 
 
 def print_ranking(
@@ -57,7 +83,7 @@ def print_ranking(
             f"{one.diverged} of {one.seeds}" if one.diverged else "none",
             f"{one.best_run}",
         )
-    out.print(table)
+    print_table(table, out)
 
 
 def _setting(value: object) -> str:
@@ -102,7 +128,7 @@ def print_scores(
         table.add_column(name, justify="right")
     for key, word in words.items():
         table.add_row(Text(word), *(number(scores[key]) for scores in columns.values()))
-    out.print(table)
+    print_table(table, out)
 
 
 def print_finding(title: str, sentence: str, confidence: str, out: Console) -> None:

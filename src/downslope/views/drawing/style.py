@@ -17,6 +17,8 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from downslope.errors import InputError
+
 # Okabe and Ito, "Color Universal Design": told apart with any colour vision. Their yellow is too
 # light for a line on white.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -56,9 +58,18 @@ class Picture(Figure):
             super().draw(renderer)
 
     def savefig(self, fname: Any, **kwargs: Any) -> None:
-        """To PNG, SVG or PDF, after the name's ending; see matplotlib's own."""
+        """To PNG, SVG or PDF, after the name's ending; see matplotlib's own.
+
+        Raises:
+            InputError: if the file cannot be written.
+        """
         with own_style():
-            super().savefig(fname, **kwargs)
+            try:
+                super().savefig(fname, **kwargs)
+            except OSError as error:
+                raise InputError(
+                    f"cannot write {str(fname)!r}: {error.strerror or error}"
+                ) from error
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
