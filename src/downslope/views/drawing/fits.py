@@ -91,7 +91,7 @@ def _styles(data: Fit) -> list[tuple[str, str]]:
 
 def _numbers(data: Fit) -> Figure:
     """Predicted against true values, and below them residuals against predicted ones."""
-    figure = picture(WIDTH, 7.0)
+    figure = picture(WIDTH, 7.6)
     upper, lower = figure.subplots(2, 1)
     prepare(upper, *data.names)
     prepare(lower, data.names[1], f"Residual: true − predicted {data.target}")
@@ -179,6 +179,7 @@ def _classes(data: Fit) -> Figure:
         prepare(panel, data.names[0] if low else "", data.names[1])
         title(panel, f"{label}: {np.trace(counts):,} of {counts.sum():,} right")
         _square(panel, data, counts)
+        panel.tick_params(labelbottom=low)
     return figure
 
 

@@ -32,6 +32,8 @@ WIDTH = 5.6
 """Inches of a picture with one panel: its letters can be read when it is printed 10 cm wide."""
 _DOTS_PER_INCH = 150
 _LONGEST = 48
+_ACROSS = 58
+"""Letters of a line below a picture of one panel."""
 _NO_BREAK = "\N{NO-BREAK SPACE}"
 _ONE_AT_A_TIME = threading.RLock()
 _CHINESE = (
@@ -109,7 +111,8 @@ def strokes(count: int) -> list[tuple[Any, Any]]:
 
 def prepare(axes: Axes, x_label: str, y_label: str) -> None:
     """Labels, a light grid, and no box."""
-    axes.set_xlabel(text(x_label, 80), fontsize=NORMAL, fontfamily=families())
+    across = "\n".join(wrap(text(x_label, 80), _ACROSS))
+    axes.set_xlabel(across, fontsize=NORMAL, fontfamily=families())
     lines = y_label.replace(" (", "\n(").split("\n") if len(y_label) > 38 else [y_label]
     wrapped = [part for line in lines for part in wrap(text(line, 80), 38)]
     axes.set_ylabel("\n".join(wrapped), fontsize=NORMAL, fontfamily=families())
