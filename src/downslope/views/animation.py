@@ -16,6 +16,7 @@ from downslope.errors import DownslopeError, InputError, nearest
 from downslope.folder import new_file, write_whole
 from downslope.run import Run
 from downslope.runs import Runs
+from downslope.views.data.chosen import places_of
 from downslope.views.data.frames import fit_frames, loss_frames, path_frames
 from downslope.views.data.predicting import moves_as_fit
 from downslope.views.drawing.moving import (
@@ -62,7 +63,7 @@ def animate(
             loss of one number or two, or on a plane of more) or "losses". By default, where the
             parameters were kept, "fit" if there is one feature (two of a classifier), else "path"
             if there are one or two parameters; else "losses".
-        run: which; its place among `runs`, or a `Run`. By default the best, and for "losses" all.
+        run: which; its number in the table, or a `Run`. By default the best, and for "losses" all.
         frames: how many at most: what nobody would see change is left out.
         seconds: how long they take together, at most.
 
@@ -90,7 +91,7 @@ def animate(
             raise InputError(f"{name} must be {kind} from {least} to 10,000, got {value!r}")
     if not len(runs):
         raise InputError("there are no runs to animate")
-    place = _place(runs, run)
+    (place,) = places_of(runs, run if run is None else [run], most=1)
     with own_style():
         scene = _scene(runs, what or _usual(runs), place, run is None, frames)
     each = float(np.clip(seconds / scene.frames, _FASTEST, _SLOWEST))
@@ -114,22 +115,6 @@ def _usual(runs: Runs) -> What:
         return "fit"
     numbers = sum(value[0].numel() for value in runs.parameters.values())
     return "path" if numbers <= 2 else "losses"
-
-
-def _place(runs: Runs, run: int | Run | None) -> int:
-    """The run asked for; else the best, or the first where none ended well."""
-    if run is None:
-        return runs.best.place if np.isfinite(runs.score).any() else 0
-    if isinstance(run, Run):
-        own = runs.settings["run"].to_list()
-        if run.number not in own:
-            raise InputError(f"run {run.number} is not among these runs")
-        return own.index(run.number)
-    if isinstance(run, bool) or not isinstance(run, int | np.integer):
-        raise InputError(f"run must be a place among the runs or a Run, got {type(run).__name__}")
-    if not -len(runs) <= run < len(runs):
-        raise InputError(f"there are {len(runs)} runs, got run={run}")
-    return int(run) % len(runs)
 
 
 # -- files -----------------------------------------------------------------------------------------

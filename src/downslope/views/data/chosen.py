@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downslope.errors import InputError
+from downslope.errors import InputError, listed
+from downslope.run import Run
 from downslope.runs import Runs
 from downslope.views.data.settings import said, settings_of
 
@@ -42,6 +43,46 @@ def spread(runs: Runs, most: int = MOST_RUNS) -> NDArray[np.int64]:
     if best is not None and best not in chosen:
         chosen[np.abs(chosen - best).argmin()] = best
     return chosen
+
+
+def places_of(
+    runs: Runs, run: int | Run | Sequence[int | Run] | None, most: int = MOST_RUNS
+) -> list[int]:
+    """The places of the runs that are asked for, by their numbers in the table; without any, of
+    the best one.
+
+    Raises:
+        InputError: for what is no run, none of these, or more than `most`.
+    """
+    if run is None:
+        best = best_of(runs, np.arange(len(runs)))
+        # Of runs that all diverged, the one that went on longest.
+        return [int(np.argmax(runs.steps_done)) if best is None else best]
+    asked = [run] if isinstance(run, int | np.integer | Run) else run
+    if isinstance(asked, str | bytes) or not isinstance(asked, Iterable):
+        raise _not_a_run(run, most)
+    asked = list(asked)
+    if not 0 < len(asked) <= most:
+        raise InputError(f"run= takes from 1 to {most} runs, got {len(asked)}")
+    for one in asked:
+        if not isinstance(one, int | np.integer | Run) or isinstance(one, bool):
+            raise _not_a_run(one, most)
+    known = runs.settings["run"].to_list()
+    places = []
+    for one in asked:
+        number = one.number if isinstance(one, Run) else one
+        if number not in known:
+            shown = listed(known) if len(known) <= 12 else f"{min(known)} to {max(known)}"
+            raise InputError(f"there is no run {number!r} among these; their numbers are {shown}")
+        places.append(known.index(number))
+    return places
+
+
+def _not_a_run(given: object, most: int) -> InputError:
+    several = f", or up to {most} of them" if most > 1 else ""
+    return InputError(
+        f"run must be a number of the table's run column, or a Run{several}, got {given!r}"
+    )
 
 
 def best_of(runs: Runs, places: NDArray[np.int64]) -> int | None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from downslope.errors import InputError, listed
+from downslope.errors import InputError
 from downslope.run import Run
 from downslope.runs import Runs
-from downslope.views.data.chosen import MOST_RUNS, best_of, check_some, names_of, number_names
+from downslope.views.data.chosen import (
+    check_some,
+    names_of,
+    number_names,
+    places_of,
+)
 from downslope.views.data.losses import Axis, Floats, horizontal
 
 MOST_NUMBERS = 12
@@ -83,7 +88,7 @@ def parameter_histories(
     check_some(runs)
     if runs.path is None:
         raise InputError(NOT_KEPT)
-    places = _places(runs, run)
+    places = places_of(runs, run)
     names = number_names(runs.path)
     each = len(names) <= MOST_NUMBERS
     x, x_label = horizontal(runs, runs.steps, axis, "loss")
@@ -107,39 +112,6 @@ def check_axis(axis: str) -> None:
     """
     if axis not in ("epoch", "step"):
         raise InputError(f"axis must be 'epoch' or 'step', got {axis!r}")
-
-
-def _places(runs: Runs, run: int | Run | Sequence[int | Run] | None) -> list[int]:
-    """The places of the runs that are asked for."""
-    if run is None:
-        best = best_of(runs, np.arange(len(runs)))
-        # Of runs that all diverged, the one that went on longest.
-        return [int(np.argmax(runs.steps_done)) if best is None else best]
-    asked = [run] if isinstance(run, int | np.integer | Run) else run
-    if isinstance(asked, str | bytes) or not isinstance(asked, Iterable):
-        raise _not_a_run(run)
-    asked = list(asked)
-    if not 0 < len(asked) <= MOST_RUNS:
-        raise InputError(f"run= takes from 1 to {MOST_RUNS} runs, got {len(asked)}")
-    for one in asked:
-        if not isinstance(one, int | np.integer | Run) or isinstance(one, bool):
-            raise _not_a_run(one)
-    known = runs.settings["run"].to_list()
-    places = []
-    for one in asked:
-        number = one.number if isinstance(one, Run) else one
-        if number not in known:
-            shown = listed(known) if len(known) <= 12 else f"{min(known)} to {max(known)}"
-            raise InputError(f"there is no run {number!r} among these; their numbers are {shown}")
-        places.append(known.index(number))
-    return places
-
-
-def _not_a_run(given: object) -> InputError:
-    return InputError(
-        f"run must be a number of the table's run column, a Run, or up to {MOST_RUNS} of them, "
-        f"got {given!r}"
-    )
 
 
 def _history(runs: Runs, place: int, label: str, x: Floats, each: bool) -> History:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -124,7 +125,9 @@ def said(value: Any) -> str:
     """A setting's value in few letters."""
     if isinstance(value, tuple):
         return f"({', '.join(map(said, value))})"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "none" if value == inf else f"{value:.4g}"  # a clip norm that cuts nothing
+    return str(value)
 
 
 def _hashable(value: Any) -> Any:
