@@ -309,7 +309,7 @@ class TestFiles:
         ("asked", "words"),
         [({"what": "fits"}, "did you mean 'fit'"), ({"frames": 1}, "frames must be"),
          ({"frames": 2.5}, "whole number"), ({"seconds": -1}, "seconds must be"),
-         ({"run": 7}, "there is no run 7"), ({"run": "best"}, "a place among the runs")],
+         ({"run": 7}, "there is no run 7"), ({"run": "best"}, "a number of the table")],
     )  # fmt: skip
     def test_wrong_use_is_told(self, bowls, tmp_path, asked, words):
         with pytest.raises(InputError, match=words):

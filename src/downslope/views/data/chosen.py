@@ -79,10 +79,8 @@ def places_of(
 
 
 def _not_a_run(given: object, most: int) -> InputError:
-    several = f", or up to {most} of them" if most > 1 else ""
-    return InputError(
-        f"run must be a number of the table's run column, or a Run{several}, got {given!r}"
-    )
+    known = f"a Run, or up to {most} of them" if most > 1 else "or a Run"
+    return InputError(f"run must be a number of the table's run column, {known}, got {given!r}")
 
 
 def best_of(runs: Runs, places: NDArray[np.int64]) -> int | None:
