@@ -163,7 +163,7 @@ def help_of_commands() -> str:
 
     from downslope.cli import app
 
-    names = list(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+    names = list(typer.main.get_command(app).commands)
     made = []
     for name in names:
         done = CliRunner().invoke(app, [name, "--help"], prog_name="downslope", terminal_width=80)

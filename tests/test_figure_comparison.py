@@ -1,7 +1,5 @@
 """Pictures of a comparison: their plain data against the runs, and that drawing them is sound."""
 
-import io
-import warnings
 from math import comb, inf, nan
 
 import matplotlib
@@ -9,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from drawn import png, words_in
 from matplotlib.figure import Figure
 from torch import nn, optim
 
@@ -23,18 +22,6 @@ from downslope.views.drawing.comparisons import draw_results
 from downslope.views.drawing.contests import draw_profiles, draw_wins
 
 PICTURES = ("profiles", "results", "wins", "expected_best", "sensitivity", "targets")
-
-
-def png(figure):
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.savefig(buffer, format="png", dpi=40)
-    return len(buffer.getvalue()) > 1000
-
-
-def words_in(figure):
-    return [t.get_text() for t in figure.findobj(matplotlib.text.Text)]
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,12 @@
 """Pictures of findings: what is marked, against theory and what the runs recorded."""
 
-import io
-import warnings
 from dataclasses import replace
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
+from drawn import png, words_in
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
@@ -36,18 +35,6 @@ def descend(lr, problem=None, **asked):
 
 def bowl():
     return ds.Problem.from_function(lambda x: x**2 - 4 * x + 5, start=7.0)
-
-
-def png(figure):
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure.savefig(buffer, format="png", dpi=40)
-    return len(buffer.getvalue()) > 1000
-
-
-def words_in(figure):
-    return [t.get_text() for t in figure.findobj(matplotlib.text.Text)]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,10 @@
 """Fits: curves, residuals, regions of classes, counts; rows kept apart drawn apart."""
 
-import io
-
-import matplotlib
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from drawn import png, words_in
 from torch import nn, optim
 
 import downslope as ds
@@ -18,16 +16,6 @@ from downslope.views.drawing.fits import draw_fit
 
 def descend(problem, *args, **asked):
     return ds.descend(problem, *args, progress=False, **asked)
-
-
-def png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def words_in(figure):
-    return [t.get_text() for t in figure.findobj(matplotlib.text.Text)]
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,9 @@
 """Parameters, gradient norms and sharpness over time."""
 
-import io
-
-import matplotlib
-import matplotlib.style
 import numpy as np
 import pytest
 import torch
+from drawn import png, text_in
 from torch import nn, optim
 
 import downslope as ds
@@ -22,16 +19,6 @@ KEPT = ("loss", "parameters", "gradient_norm")
 
 def descend(problem, *args, **asked):
     return ds.descend(problem, *args, progress=False, **{"keep": KEPT, **asked})
-
-
-def png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def words_in(figure):
-    return " ".join(" ".join(t.get_text().split()) for t in figure.findobj(matplotlib.text.Text))
 
 
 def bowl(*bends):
@@ -98,7 +85,7 @@ class TestParameters:
         assert [h.diverged for h in data.histories] == [False, True]
         alone = parameter_histories(nets, run=0)
         assert data.limits == alone.limits
-        assert "diverged" in words_in(draw_histories(data))
+        assert "diverged" in text_in(draw_histories(data))
         runs = descend(bowl(1.0, 3.0), lr=1e3, steps=50)
         lost = parameter_histories(runs)
         assert lost.histories[0].diverged and -11 < lost.limits[0] < lost.limits[1] < 11
@@ -161,7 +148,7 @@ class TestGradientNorm:
         near = np.log10(curve.middle[at - 4 : at + 5])
         assert np.log10(curve.smooth[at]) == pytest.approx(near.mean())
         assert curve.smooth[0] == pytest.approx(curve.middle[0])
-        assert "Thick: mean of the logarithm over 9 updates" in words_in(draw_norms(data))
+        assert "Thick: mean of the logarithm over 9 updates" in text_in(draw_norms(data))
 
     def test_diverged_runs_end_in_a_mark_and_stretch_nothing(self, nets):
         data = norm_curves(nets)
@@ -173,7 +160,7 @@ class TestGradientNorm:
         steady = nets.gradient_norm[~nets.diverged]
         first = nets.gradient_norm[:, 0].max()
         assert data.limits[1] < 2 * max(np.nanmax(steady), first)
-        assert "diverged (2 runs)" in words_in(nets.plot.gradient_norm())
+        assert "diverged (2 runs)" in text_in(nets.plot.gradient_norm())
 
     def test_norms_of_zero_are_drawn(self):
         runs = descend(bowl(1.0), lr=1.0, steps=5)
@@ -198,7 +185,7 @@ class TestSharpness:
             np.testing.assert_allclose(line.bearable, 2 / rate)
             assert line.x[0] == 0 and line.x[-1] == 30 and len(line.x) == 5
         assert data.bearable_label == "2 / learning rate"
-        assert "least curvature" not in words_in(draw_sharpness(data))
+        assert "least curvature" not in text_in(draw_sharpness(data))
 
     @pytest.mark.parametrize("settings", [
         {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.5, "dampening": 0.3},
@@ -246,7 +233,7 @@ class TestSharpness:
     def test_what_has_no_threshold_is_said(self, nets):
         adam = sharpness(nets.where(optimizer="Adam"), places=2)
         assert adam.bearable_label == "" and adam.lines[0].bearable is None
-        assert "No threshold for Adam" in words_in(draw_sharpness(adam))
+        assert "No threshold for Adam" in text_in(draw_sharpness(adam))
         adagrad = sharpness(descend(bowl(1.0), optim.Adagrad, lr=0.1, steps=2), places=2)
         assert "no theory" in adagrad.notes[0]
         plateau = ds.Schedule(optim.lr_scheduler.ReduceLROnPlateau)
@@ -261,18 +248,18 @@ class TestSharpness:
         )
         data = sharpness(descend(problem, lr=0.1, steps=5), places=3)
         assert data.lines[0].least[0] == pytest.approx(-1, abs=0.01) and data.limits[0] < -1
-        assert "least curvature (negative)" in words_in(draw_sharpness(data))
+        assert "least curvature (negative)" in text_in(draw_sharpness(data))
 
     def test_far_thresholds_and_diverged_runs_stretch_nothing(self):
         data = sharpness(descend(bowl(4.0), lr=[1e-3, 0.1, 1e3], steps=30), places=4)
         assert data.limits[1] < 15 and data.lines[2].diverged
-        shown = words_in(draw_sharpness(data))
+        shown = text_in(draw_sharpness(data))
         assert "SGD, lr 0.001 (bears 2000)" in shown and "diverged" in shown
 
     def test_up_to_six_runs(self):
         data = sharpness(descend(bowl(4.0), lr=ds.log_range(0.01, 0.4, 20), steps=3), places=2)
         assert len(data.lines) == 6 and data.runs == 20
-        assert "6 of 20 runs" in words_in(draw_sharpness(data))
+        assert "6 of 20 runs" in text_in(draw_sharpness(data))
 
     @pytest.mark.parametrize("places", [1, 2.5, True, "many", 5000])
     def test_places_are_a_whole_number(self, nets, places):

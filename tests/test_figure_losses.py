@@ -1,12 +1,9 @@
 """Loss curves: studies in which most runs diverge, axes, bands, and any style the user has set."""
 
-import io
-
-import matplotlib
-import matplotlib.style
 import numpy as np
 import pytest
 import torch
+from drawn import png, words_in
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -26,16 +23,6 @@ def line_problem():
 
 def descend(problem, *args, **asked):
     return ds.descend(problem, *args, progress=False, **asked)
-
-
-def png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def words_in(figure):
-    return [t.get_text() for t in figure.findobj(matplotlib.text.Text)]
 
 
 @pytest.fixture(scope="module", params=[1e8, None], ids=["as told", "only what is not finite"])

@@ -1,11 +1,9 @@
 """Paths: over one number, over two, and on the plane of their main directions."""
 
-import io
-
-import matplotlib
 import numpy as np
 import pytest
 import torch
+from drawn import png, text_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -24,16 +22,6 @@ KEPT = ("loss", "parameters")
 
 def descend(problem, *args, **asked):
     return ds.descend(problem, *args, progress=False, **{"keep": KEPT, **asked})
-
-
-def png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
-
-
-def words_in(figure):
-    return " ".join(" ".join(t.get_text().split()) for t in figure.findobj(matplotlib.text.Text))
 
 
 def line_problem():
@@ -182,7 +170,7 @@ class TestPlane:
         missed = [way for way in data.paths if way.miss > MISS]
         assert missed, "ways of a net leave any plane"
         assert "misses the recorded loss" in data.warning
-        shown = words_in(draw_paths(data))
+        shown = text_in(draw_paths(data))
         assert "Mind:" in shown and "on the plane" in shown and "off it: at most" in shown
         assert f"{data.plane.shares.sum():.1%}" in shown
 
@@ -207,7 +195,7 @@ class TestPlane:
         assert len(data.paths) == 6 and data.runs == 9
         assert any("buffers" in note for note in data.notes)
         assert len({tuple(way.points[0]) for way in data.paths}) == 6
-        assert "6 of 9 runs" in words_in(draw_paths(data))
+        assert "6 of 9 runs" in text_in(draw_paths(data))
 
     def test_a_way_along_a_line(self):
         problem = ds.Problem.from_function(lambda p: ((p - 1) ** 2).sum(), start=[3.0, 2.0, 7.0])

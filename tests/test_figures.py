@@ -18,7 +18,7 @@ from downslope.views.data.paths import paths
 from downslope.views.data.rates import sensitivity
 from downslope.views.data.settings import settings_of, thinned
 from downslope.views.drawing.paths import draw_paths
-from downslope.views.drawing.style import Picture, colours, text
+from downslope.views.drawing.style import Picture, strokes, text
 from downslope.views.figures import Plots, fit_figure
 
 ROWS = 20
@@ -324,9 +324,9 @@ class TestDrawing:
         for place, one in enumerate(everything):
             assert not any(one.overlaps(other) for other in everything[place + 1 :])
 
-    def test_colours_differ(self):
-        for count in range(1, 13):
-            assert len({matplotlib.colors.to_hex(c) for c in colours(count)}) == count
+    def test_strokes_differ(self):
+        for count in range(1, 15):
+            assert len(set(map(str, strokes(count)))) == count
 
 
 def test_pictures_are_figures():

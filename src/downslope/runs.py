@@ -141,7 +141,7 @@ class Runs:
             "steps": self.steps_done,
             "initial_loss": self.loss[:, 0],
             "final_loss": final,
-            "best_loss": best_losses(self.loss, self._sign),
+            "best_loss": best_losses(self.loss, self.signs),
         }
         if self.validation_loss is not None:
             columns["final_validation_loss"] = final_losses(
@@ -150,7 +150,8 @@ class Runs:
         return self.settings.with_columns(**{n: pl.Series(n, v) for n, v in columns.items()})
 
     @cached_property
-    def _sign(self) -> NDArray[np.float64]:
+    def signs(self) -> NDArray[np.float64]:
+        """-1 for each run that maximises its loss, else 1, (runs,)."""
         if "maximize" not in self.settings.columns:
             return np.ones(len(self))
         return np.where(self.settings["maximize"].fill_null(False).to_numpy(), -1.0, 1.0)
@@ -165,7 +166,7 @@ class Runs:
         """What `best` looks at, smaller is better: the final validation loss if there is one,
         else the final training loss, its sign turned where it is maximised; NaN if diverged."""
         judged = "final_loss" if self.validation_loss is None else "final_validation_loss"
-        return self._sign * self.table[judged].to_numpy()
+        return self.signs * self.table[judged].to_numpy()
 
     @cached_property
     def best(self) -> Run:

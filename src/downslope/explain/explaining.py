@@ -118,7 +118,7 @@ def _validation_rises(run: Run) -> dict[str, float | int] | None:
     losses = run.validation_loss
     if losses is None:
         return None
-    sign = float(run.runs._sign[run.place])
+    sign = float(run.runs.signs[run.place])
     finite = np.flatnonzero(np.isfinite(losses))
     if len(finite) < 5:
         return None

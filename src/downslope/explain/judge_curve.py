@@ -17,7 +17,7 @@ def judge_curve(run: Run, reason: str | None = None) -> Judgement:
     Args:
         reason: why it could not be measured.
     """
-    sign = float(run.runs._sign[run.place])
+    sign = float(run.runs.signs[run.place])
     losses = sign * run.loss[np.isfinite(run.loss)].astype(np.float64)
     without: tuple[str, dict[str, Any]] = ("cause.no-problem", {})
     if watched(run.runs):

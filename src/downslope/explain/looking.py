@@ -151,7 +151,7 @@ def _columns(seen: Runs, steps: NDArray[np.int64], reached: list[int]) -> list[l
     made = []
     for run, last in enumerate(reached):
         losses = seen.loss[run, : last + 1]
-        sign = float(seen._sign[run])
+        sign = float(seen.signs[run])
         calm = int(np.nanargmin(sign * losses)) if np.isfinite(losses).any() else 0
         made.append([0, calm, last // 4, last // 2, 3 * last // 4])
     return made

@@ -95,7 +95,7 @@ def _fresh(problem: Problem, seed: int) -> Start:
 def _judged(run: Run, made: Any, advice: Advice) -> Trial:
     after_run = made[0]
     before, after = _last(run.runs.loss[run.place]), _last(after_run.loss)
-    sign = float(made._sign[0])
+    sign = float(made.signs[0])
     first = float(after_run.loss[0])
     step = int(made.first_bad_step[0])
     if step >= 0:

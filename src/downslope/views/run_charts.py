@@ -9,7 +9,6 @@ from rich.console import Console
 from downslope.errors import InputError
 from downslope.runs import Runs
 from downslope.views.charts import MOST_LINES, Axis, Floats, Line, print_chart
-from downslope.views.data.chosen import signs_of
 from downslope.views.data.losses import limits, loss_curves
 from downslope.views.data.rates import sensitivity
 from downslope.views.data.roofs import not_blown_up, seen_plainly
@@ -35,7 +34,7 @@ def print_losses(runs: Runs, out: Console, every: object = None) -> None:
     if not best:
         return
     calm = [curve for curve in best if curve.setting.diverged < len(curve.setting.rows)]
-    signs = signs_of(runs)
+    signs = runs.signs
     of_sign = [np.full(len(c.middle), signs[c.setting.rows[0]]) for c in calm or best]
     seen = np.concatenate([curve.middle for curve in calm or best])
     seen = _below_roof(seen, runs, np.concatenate(of_sign))
@@ -89,7 +88,7 @@ def print_curve(curve: pl.DataFrame, runs: Runs, chosen: float | None, out: Cons
     if len(rates) < _FEWEST_RATES or not (rates > 0).all():
         return
     median = curve["median"].to_numpy().astype(np.float64)
-    seen = _below_roof(median, runs, signs_of(runs)[0])
+    seen = _below_roof(median, runs, runs.signs[0])
     log = bool((seen >= 0).all() and (seen > 0).any())
     over = "" if runs.validation_loss is None else "validation "
     said = "learning rate" if chosen is None else "learning rate (^ take this)"
@@ -115,5 +114,5 @@ def _below_roof(values: Floats, runs: Runs, signs: Floats | float) -> Floats:
     """The finite values that are not far worse than the losses at the start; all, if all are."""
     known = values[np.isfinite(values)]
     plain = bool((known < 0).any())
-    kept = (seen_plainly if plain else not_blown_up)(values, runs.loss[:, 0], signs, signs_of(runs))
+    kept = (seen_plainly if plain else not_blown_up)(values, runs.loss[:, 0], signs, runs.signs)
     return kept if len(kept) else known

@@ -116,13 +116,6 @@ def shared_by(runs: Runs, places: Sequence[int] | NDArray[np.int64]) -> str:
     return f"All of them: {', '.join(told)}." if told else ""
 
 
-def signs_of(runs: Runs) -> NDArray[np.float64]:
-    """-1 for each run that maximises its loss, else 1, (runs,)."""
-    if "maximize" not in runs.settings.columns:
-        return np.ones(len(runs))
-    return np.where(runs.settings["maximize"].fill_null(False).to_numpy(), -1.0, 1.0)
-
-
 def number_names(path: Mapping[str, Tensor]) -> list[str]:
     """A name for every number of parameters (runs, records, *shape): ``bias``, ``weight[0, 2]``."""
     names = []

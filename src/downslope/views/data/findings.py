@@ -83,7 +83,7 @@ def finding_data(finding: Finding, run: Run) -> FindingData:
     evidence = finding.evidence
     half = any("last half" in one.where for one in evidence.values())
     window = (last / 2, last) if half else None
-    sign = float(run.runs._sign[run.place])
+    sign = float(run.runs.signs[run.place])
     levels = _levels(evidence, sign, steps, losses, last)
     log, ends = _axis(losses, batch_losses, levels)
     words = loss_words(run.runs)

@@ -118,7 +118,7 @@ def outcome_map(
     cells = rows * shape[1] + columns
     chosen = np.flatnonzero(there)
     grown = None
-    sign = float(runs._sign[chosen[0]])
+    sign = float(runs.signs[chosen[0]])
     if of == "sum":
         values, counts, grown = _sums(runs, chosen, cells, shape)
     else:

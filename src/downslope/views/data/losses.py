@@ -13,7 +13,7 @@ from torch import nn
 from downslope.engines.work import Status
 from downslope.errors import InputError
 from downslope.runs import Runs
-from downslope.views.data.chosen import check_some, signs_of
+from downslope.views.data.chosen import check_some
 from downslope.views.data.roofs import BLOWN_UP, seen_plainly
 from downslope.views.data.settings import Setting, settings_of, thinned
 
@@ -92,7 +92,7 @@ def loss_curves(
     together, signs = _seen(runs, values, [c.setting for c in shown] if others else [], which)
     log = bool(log and not (together < 0).any() and (together > 0).any())
     if not log:  # where wild ones would flatten all others
-        together = seen_plainly(together, values[:, 0], signs, signs_of(runs))
+        together = seen_plainly(together, values[:, 0], signs, runs.signs)
     words = loss_words(runs) if which == "loss" else f"batch's {loss_words(runs)}"
     return LossCurves(
         shown, others, x_label, words[0].upper() + words[1:], limits(together, log), log
@@ -148,7 +148,7 @@ def _seen(
     """The losses that the axis has to hold, and their runs' signs: those of the runs that did not
     diverge, and where they started; of thin lines, if any settings are `shown` thick, only those
     better than the start."""
-    start, signs = values[:, :1], signs_of(runs)[:, None]
+    start, signs = values[:, :1], runs.signs[:, None]
     if runs.diverged.all():
         return _finite(signs * np.minimum(signs * values, BLOWN_UP * abs(start)), signs)
     held = np.where(runs.diverged[:, None], np.nan, values)

@@ -17,7 +17,6 @@ from downslope.views.data.chosen import (
     names_of,
     number_names,
     shared_by,
-    signs_of,
     spread,
 )
 from downslope.views.data.losses import Floats
@@ -100,7 +99,7 @@ def paths(runs: Runs) -> Paths:
     problem = runs.plan.problem
     numbers = number_names(runs.path)
     places = spread(runs)
-    labels, signs = names_of(runs, places), signs_of(runs)[places]
+    labels, signs = names_of(runs, places), runs.signs[places]
     ways = [
         way_of(runs, int(place), label, problem)
         for place, label in zip(places, labels, strict=True)

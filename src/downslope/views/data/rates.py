@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from downslope.errors import InputError
 from downslope.records import Numbers
 from downslope.runs import Runs
-from downslope.views.data.chosen import check_some, signs_of
+from downslope.views.data.chosen import check_some
 from downslope.views.data.losses import Floats, limits, loss_words, over_seeds
 from downslope.views.data.roofs import not_blown_up
 from downslope.views.data.settings import Setting, said, settings_of, thinned
@@ -102,7 +102,7 @@ def sensitivity(runs: Runs) -> Sensitivity:
     if np.isfinite(runs.score[has_rate]).any():
         place = int(np.nanargmin(np.where(has_rate, runs.score, np.nan)))
         best = (float(rates[place]), float(final[place]), f"best run: loss {final[place]:.4g}")
-    words, signs, starts = loss_words(runs), signs_of(runs), runs.loss[:, 0]
+    words, signs, starts = loss_words(runs), runs.signs, runs.loss[:, 0]
     over = "" if runs.validation_loss is None else "validation "
     return framed(
         lines=shown,

@@ -42,7 +42,7 @@ def summed(runs: Runs) -> tuple[Floats, NDArray[np.bool_]]:
     """
     sums, grown = np.empty(len(runs)), np.empty(len(runs), dtype=bool)
     at_updates = _batches_are_all_rows(runs)
-    if (runs._sign < 0).any():
+    if (runs.signs < 0).any():
         raise InputError("of='sum' takes losses that are minimised, and these are maximised")
     for first in range(0, len(runs), _BLOCK):
         rows = slice(first, first + _BLOCK)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from downslope.errors import InputError
-from downslope.views.data.chosen import signs_of
 from downslope.views.data.losses import loss_words
 from downslope.views.data.rates import RateLine, Sensitivity, Tuned, framed, hopeless
 from downslope.views.data.roofs import not_blown_up
@@ -38,7 +37,7 @@ def tuning_curve(tuning: Tuning) -> Sensitivity:
         best = (tuning.lr, tuning.score, f"chosen rate: {said(tuning.lr)}")
     every = np.repeat(rates, seeds)
     bad = np.concatenate([np.arange(n) < d for n, d in zip(seeds, diverged, strict=True)])
-    finals, signs = np.concatenate([middle, low, high]), signs_of(runs)
+    finals, signs = np.concatenate([middle, low, high]), runs.signs
     over = "" if runs.validation_loss is None else "validation "
     return framed(
         lines=(RateLine(setting, rates, middle, low, high, seeds, diverged),),

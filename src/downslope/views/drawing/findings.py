@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -74,8 +75,8 @@ def draw_finding(data: FindingData) -> Figure:
         figure = picture(WIDTH, sum(heights) + below)
         share = below / (sum(heights) + below)
         layout = figure.get_layout_engine()
-        assert layout is not None
-        layout.set(rect=(0, share, 1, 1 - share))  # type: ignore[call-arg]
+        assert isinstance(layout, ConstrainedLayoutEngine)
+        layout.set(rect=(0, share, 1, 1 - share))
         parts = figure.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
         _losses(parts[0].subplots(), data)
         legend(parts[0], handles)

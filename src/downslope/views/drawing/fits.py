@@ -19,10 +19,10 @@ from downslope.views.drawing.style import (
     BLUE,
     GREEN,
     ORANGE,
+    PALETTE,
     RED,
     SMALL,
     WIDTH,
-    colours,
     families,
     legend,
     legend_height,
@@ -110,7 +110,7 @@ def _numbers(data: Fit) -> Figure:
 def _regions(data: Fit) -> Figure:
     """The plane of two features: regions shaded by predicted class, rows by their own."""
     assert data.regions is not None
-    shades = colours(len(data.classes))
+    shades = PALETTE[: len(data.classes)]
     named = [f"{data.target}: {name}" for name in data.classes]
     figure = picture(WIDTH, 4.0 + legend_height([*named, data.label, "", "", ""]))
     axes = figure.subplots()

@@ -16,8 +16,8 @@ from downslope.views.data.sharpness import Sharpness, SharpRun
 from downslope.views.drawing.marks import cross, mark_ends
 from downslope.views.drawing.style import (
     BLACK,
+    PALETTE,
     WIDTH,
-    colours,
     legend,
     legend_height,
     own_style,
@@ -32,7 +32,7 @@ _DRAWN = 2_000
 def draw_sharpness(data: Sharpness) -> Figure:
     """Largest curvature as a line a run, the least dotted where it is negative, and dashed the
     curvature that the run's rate bears."""
-    shades = colours(len(data.lines))
+    shades = PALETTE[: len(data.lines)]
     some = f"{len(data.lines)} of {data.runs:,} runs." if data.runs > len(data.lines) else ""
     heading = [text(line, 100) for note in (some, *data.notes) for line in wrap(note, 70) if note]
     names = [_name(line, data) for line in data.lines]

@@ -95,14 +95,6 @@ def picture(width: float, height: float) -> Picture:
     return Picture(figsize=(width, height), dpi=_DOTS_PER_INCH, layout="constrained")
 
 
-def colours(count: int) -> list[Any]:
-    """Colours of `count` lines: the palette, or shades in order where it does not suffice."""
-    if count <= len(PALETTE):
-        return list(PALETTE[:count])
-    shades = mpl.colormaps["cividis"]
-    return [shades(0.86 * place / (count - 1)) for place in range(count)]
-
-
 def strokes(count: int) -> list[tuple[Any, Any]]:
     """Colour and dashes of `count` lines: the palette, then again with dashes of another kind."""
     rounds = [divmod(place, len(PALETTE)) for place in range(count)]
