@@ -1,4 +1,4 @@
-"""What tests ask of a picture: that it can be drawn without a warning, and what is written in it."""
+"""What tests ask of a picture: that it can be drawn without a warning, and what stands in it."""
 
 import io
 import warnings
